@@ -1,0 +1,178 @@
+"""The nouns of Pano3D: what flows from room to room, and the errors a user can cause.
+
+Letters used for shapes, the same in every file:
+
+    B scenes      V views        H W pixels     h w token grid   T = h*w tokens per view   C channels
+    Q queries     K classes, without "no object"                 M true segments           P points   L layers
+    hm wm         the mask grid, 4 times the token grid
+
+Frames: `camera` (OpenCV axes: x right, y down, z forward), `world` (the reconstruction's own frame), `scan` (the
+dataset's frame). A transform is `target_from_source`, 4x4, acting on column vectors. Pixel centres are integers.
+Metres, radians, RGB in [0, 1], scores in [0, 1]; depth runs along the optical axis.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+VOID = -1
+"""Class of a pixel or point that carries no label, in memory. On disk `segment_id` 0 is void."""
+
+ConfidenceKind = Literal["confidence", "conf_logits"]
+
+
+class Pano3DError(Exception):
+    """Root of every error that a user can cause. The message says what was expected, what came and what to do."""
+
+
+class ConfigError(Pano3DError):
+    """A parameter is unknown, mistyped or inconsistent."""
+
+
+class DataError(Pano3DError):
+    """Input data are missing, damaged or inconsistent; the message names scene, frame or member and the rule."""
+
+
+class WeightsError(Pano3DError):
+    """A checkpoint is damaged, of another model, or would have to execute code to be read."""
+
+
+class TrainingError(Pano3DError):
+    """Training cannot go on: a non-finite loss, no memory, a lost process."""
+
+
+class DegenerateError(Pano3DError):
+    """Geometry without a unique answer, such as aligning points that lie on one line."""
+
+
+@dataclass(frozen=True)
+class Views:
+    """Photos of one room per batch entry, in the caller's order.
+
+    images: (B V 3 H W) RGB in [0, 1].
+    reference: index of the view whose camera frame MUSt3R takes as the world frame.
+    """
+
+    images: Float[Tensor, "b v 3 h w"]
+    reference: int = 0
+
+
+@dataclass(frozen=True)
+class GeometryTarget:
+    """What the sensor saw, aligned with `Views`.
+
+    depth: (B V H W) metres along the optical axis; 0 where missing.
+    intrinsics: (B V 3 3) pixels, pixel centres at integers.
+    scan_from_camera: (B V 4 4).
+    """
+
+    depth: Float[Tensor, "b v h w"]
+    intrinsics: Float[Tensor, "b v 3 3"]
+    scan_from_camera: Float[Tensor, "b v 4 4"]
+
+
+@dataclass(frozen=True)
+class PanopticTarget:
+    """True segments of each scene, as one object over all its views.
+
+    segment_index: (B V H W) index into the scene's segments, VOID where unlabelled.
+    class_id: per scene (M,) class of each segment, in [0, K).
+    is_thing: per scene (M,).
+    """
+
+    segment_index: Int[Tensor, "b v h w"]
+    class_id: list[Int[Tensor, " m"]]
+    is_thing: list[Bool[Tensor, " m"]]
+
+
+@dataclass(frozen=True)
+class BackboneOutput:
+    """What a reconstruction backbone says about each rendered view.
+
+    A backbone may see an image more than once (MUSt3R's update and render passes in training): the V axis
+    here counts passes over images and `view_index` tells the image each comes from. At inference it is
+    `arange(V)` of `Views`.
+
+    encoder_tokens: (B V T C) single-view features E.
+    decoder_tokens: (B V T C') cross-view features F: the last decoder block (after the final norm for MUSt3R).
+    token_grid: (h, w), T = h*w.
+    points_world: (B V H W 3), up to scale unless the weights are metric.
+    points_camera: (B V H W 3), same scale; depth is its last coordinate.
+    confidence: (B V H W) larger = surer, on the backbone's native scale named by `confidence_kind`:
+        "confidence" = 1 + exp(raw) >= 1 (MUSt3R); "conf_logits" = raw logit (Pi3).
+    world_from_camera: (B V 4 4) or None where the backbone leaves poses to be recovered from the pointmaps.
+    view_index: (V,) image of `Views` behind each entry.
+    """
+
+    encoder_tokens: Float[Tensor, "b v t c"]
+    decoder_tokens: Float[Tensor, "b v t d"]
+    token_grid: tuple[int, int]
+    points_world: Float[Tensor, "b v h w 3"]
+    points_camera: Float[Tensor, "b v h w 3"]
+    confidence: Float[Tensor, "b v h w"]
+    confidence_kind: ConfidenceKind
+    world_from_camera: Float[Tensor, "b v 4 4"] | None
+    view_index: Int[Tensor, " v"]
+
+
+@dataclass(frozen=True)
+class MaskOutput:
+    """What the mask decoder says, as embeddings: logits are a dot product that consumers take where they need it.
+
+    mask_logits[q, v, y, x] = <mask_embeddings[q], mask_features[v, :, y, x]>.
+
+    class_logits: one (B Q K+1) per supervised layer, the last entry is the last layer; column K = "no object"
+        (absent in sigmoid mode, then K columns).
+    mask_embeddings: one (B Q D) per supervised layer.
+    mask_features: (B V D hm wm), hm = 4h.
+    """
+
+    class_logits: list[Float[Tensor, "b q k"]]
+    mask_embeddings: list[Float[Tensor, "b q d"]]
+    mask_features: Float[Tensor, "b v d hm wm"]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One object (thing) or one stuff class of a scene."""
+
+    id: int
+    class_id: int
+    class_name: str
+    is_thing: bool
+    score: float
+
+
+@dataclass(frozen=True)
+class PanopticScene:
+    """A reconstructed and segmented room: the product.
+
+    points_world: (V H W 3) float32; frame `world`.
+    depth: (V H W) float32, along the optical axis, in units of `world`.
+    confidence: (V H W) float32 on the backbone's native scale, see `confidence_kind`.
+    segment_id: (V H W) int32, 0 = void; ids index `segments` by `Segment.id`.
+    class_id: (V H W) int32, VOID where no segment.
+    segment_score: (V H W) float32 in [0, 1]: mask probability of the winning query.
+    world_from_camera: (V 4 4) float64. intrinsics: (V 3 3) float64, pixels.
+    colors: (V H W 3) uint8, the images the network saw.
+    class_names: K names of the label space.
+    """
+
+    points_world: NDArray[np.float32]
+    depth: NDArray[np.float32]
+    confidence: NDArray[np.float32]
+    confidence_kind: ConfidenceKind
+    segment_id: NDArray[np.int32]
+    class_id: NDArray[np.int32]
+    segment_score: NDArray[np.float32]
+    world_from_camera: NDArray[np.float64]
+    intrinsics: NDArray[np.float64]
+    colors: NDArray[np.uint8]
+    segments: list[Segment] = field(default_factory=list)
+    class_names: tuple[str, ...] = ()
