@@ -8,4 +8,4 @@ os.environ.setdefault("DVC_NO_ANALYTICS", "1")
 
 from jaxtyping import install_import_hook
 
-install_import_hook("pano3d", "beartype.beartype").install()
+install_import_hook("pano3d", "beartype.beartype")
