@@ -311,7 +311,7 @@ class SceneArchive:
             raise DataError(f"reading {self.path}: no such scene archive") from None
         except KeyError:
             # A cut archive may end inside surface.npz, itself a ZIP, whose directory is then taken for the whole.
-            raise DataError(f"reading {self.path}: not a whole scene archive (no scene.json); prepare it again") from None
+            raise DataError(f"reading {self.path}: not a whole archive (no scene.json); prepare it again") from None
         except (OSError, zipfile.BadZipFile, zlib.error, ValueError) as error:
             raise DataError(f"reading {self.path}: not a whole scene archive ({error}); prepare it again") from error
         self._members = {info.filename for info in infos}

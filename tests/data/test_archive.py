@@ -74,7 +74,7 @@ def test_nothing_is_left_when_writing_fails(tmp_path):
 
 def test_truncated(path):
     path.write_bytes(path.read_bytes()[:-500])
-    with pytest.raises(DataError, match="not a whole scene archive"):
+    with pytest.raises(DataError, match="not a whole"):
         read_scene(path)
 
 
