@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
@@ -176,3 +177,27 @@ class PanopticScene:
     colors: NDArray[np.uint8]
     segments: list[Segment] = field(default_factory=list)
     class_names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One training step's worth of scenes; `scenes` names them for error messages."""
+
+    views: Views
+    geometry: GeometryTarget
+    panoptic: PanopticTarget
+    scenes: list[str]
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on another device."""
+        geometry, panoptic = self.geometry, self.panoptic
+        return Batch(
+            Views(self.views.images.to(device), self.views.reference),
+            GeometryTarget(*(x.to(device) for x in (geometry.depth, geometry.intrinsics, geometry.scan_from_camera))),
+            PanopticTarget(
+                panoptic.segment_index.to(device),
+                [x.to(device) for x in panoptic.class_id],
+                [x.to(device) for x in panoptic.is_thing],
+            ),
+            self.scenes,
+        )

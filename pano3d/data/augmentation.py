@@ -1,0 +1,84 @@
+"""Photometric augmentation and mirroring: what a phone camera does to a picture that a renderer does not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pano3d.types import ConfigError
+
+
+@dataclass(frozen=True)
+class AugmentationConfig:
+    """Strengths are half-ranges drawn uniformly; 0 switches a term off.
+
+    brightness, contrast, saturation: relative. white_balance: relative gain per colour channel, common to the
+    views of a scene with a tenth of it per view. noise: largest standard deviation of read noise in [0, 1].
+    blur: chance of a slight blur, per view. jpeg: chance of JPEG artefacts, per view. mirror: chance that a whole
+    scene is mirrored left to right.
+    """
+
+    brightness: float
+    contrast: float
+    saturation: float
+    white_balance: float
+    noise: float
+    blur: float
+    jpeg: float
+    mirror: float
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not 0 <= value <= 1:
+                raise ConfigError(f"augmentation.{name} is {value}; expected a number in [0, 1]")
+
+
+def augment_colors(
+    colors: NDArray[np.uint8], config: AugmentationConfig, generator: np.random.Generator
+) -> NDArray[np.float32]:
+    """(V H W 3) uint8 to augmented RGB float32 in [0, 1]. Geometry is untouched."""
+    images = colors.astype(np.float32) / 255.0
+    views = len(images)
+    shared = 1 + config.white_balance * generator.uniform(-1, 1, 3)
+    own = 1 + 0.1 * config.white_balance * generator.uniform(-1, 1, (views, 3))
+    gain = 1 + config.brightness * generator.uniform(-1, 1) + 0.1 * config.brightness * generator.uniform(-1, 1, views)
+    images *= (shared * own * gain[:, None]).astype(np.float32)[:, None, None, :]
+    contrast = np.float32(1 + config.contrast * generator.uniform(-1, 1))
+    mean = images.mean(axis=(1, 2, 3), keepdims=True)
+    images = mean + contrast * (images - mean)
+    saturation = np.float32(1 + config.saturation * generator.uniform(-1, 1))
+    grey = images.mean(axis=-1, keepdims=True)
+    images = grey + saturation * (images - grey)
+    for view in range(views):
+        if generator.random() < config.blur:
+            images[view] = cv2.GaussianBlur(images[view], (0, 0), sigmaX=float(generator.uniform(0.3, 0.9)))
+    sigma = np.float32(config.noise * generator.random())
+    images += sigma * generator.standard_normal(images.shape, dtype=np.float32)
+    np.clip(images, 0, 1, out=images)
+    for view in range(views):
+        if generator.random() < config.jpeg:
+            images[view] = _through_jpeg(images[view], quality=int(generator.integers(40, 90)))
+    return images
+
+
+def _through_jpeg(image: NDArray[np.float32], quality: int) -> NDArray[np.float32]:
+    coded = (image * 255).round().astype(np.uint8)
+    _, buffer = cv2.imencode(".jpg", coded, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return cv2.imdecode(buffer, cv2.IMREAD_COLOR).astype(np.float32) / 255.0
+
+
+def mirror_camera(
+    intrinsics: NDArray[np.float64], scan_from_camera: NDArray[np.float64], width: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Cameras of a room seen in a mirror: images flipped left to right, the scan flipped in its x axis.
+
+    Both frames change handedness once, so poses stay rotations: `M scan_from_camera M` with M = diag(-1, 1, 1, 1).
+    """
+    mirror = np.diag([-1.0, 1.0, 1.0, 1.0])
+    flipped = intrinsics.copy()
+    flipped[..., 0, 2] = width - 1 - intrinsics[..., 0, 2]
+    flipped[..., 0, 1] = -intrinsics[..., 0, 1]
+    return flipped, mirror @ scan_from_camera @ mirror
