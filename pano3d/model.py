@@ -2,16 +2,71 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 from torch import nn
 
 from pano3d.backbones.base import Backbone
-from pano3d.panoptic.fusion import FeatureFusion
-from pano3d.panoptic.mask_decoder import MaskDecoder
+from pano3d.backbones.must3r import Must3r
+from pano3d.backbones.must3r_config import Must3rConfig
+from pano3d.backbones.pi3 import Pi3
+from pano3d.backbones.pi3_config import Pi3Config
+from pano3d.losses.must3r_geometry import Must3rLossConfig
+from pano3d.losses.pi3_geometry import Pi3LossConfig
+from pano3d.panoptic.fusion import FeatureFusion, FusionConfig
+from pano3d.panoptic.mask_decoder import MaskDecoder, MaskDecoderConfig
 from pano3d.types import BackboneOutput, MaskOutput, Views
 
 Part = Literal["encoder", "decoder", "geometry_head", "panoptic"]
+
+
+@dataclass(frozen=True)
+class Must3rChoice:
+    """MUSt3R at one size: the network, the images it sees, and the loss its geometry learns from."""
+
+    name: Literal["must3r"]
+    image_width: int
+    image_height: int
+    network: Must3rConfig
+    geometry_loss: Must3rLossConfig
+
+    def build(self) -> Backbone:
+        return Must3r(self.network)
+
+
+@dataclass(frozen=True)
+class Pi3Choice:
+    """Pi3 at one size: the network, the images it sees, and the loss its geometry learns from."""
+
+    name: Literal["pi3"]
+    image_width: int
+    image_height: int
+    network: Pi3Config
+    geometry_loss: Pi3LossConfig
+
+    def build(self) -> Backbone:
+        return Pi3(self.network)
+
+
+BackboneChoice = Must3rChoice | Pi3Choice
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """The panoptic half."""
+
+    fusion: FusionConfig
+    decoder: MaskDecoderConfig
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything needed to build a network: what `model.json` keeps beside the weights."""
+
+    backbone: BackboneChoice
+    head: HeadConfig
+    label_space: str
 
 
 class Pano3D(nn.Module):
@@ -24,14 +79,10 @@ class Pano3D(nn.Module):
         self.mask_decoder = mask_decoder
 
     def forward(self, views: Views) -> tuple[BackboneOutput, MaskOutput]:
-        """Geometry of every view and the masks of every query.
-
-        Returns:
-            BackboneOutput and MaskOutput over the same V axis (see `BackboneOutput.view_index`).
-        """
+        """Geometry of every view and the masks of every query, over the same V axis (`BackboneOutput.view_index`)."""
         geometry = self.backbone(views)
         tokens, mask_features = self.fusion(geometry)
-        return geometry, self.mask_decoder(tokens, geometry.token_grid, mask_features)
+        return geometry, self.mask_decoder(tokens, geometry.token_grid, mask_features, geometry.view_index)
 
     def parts(self) -> dict[Part, list[nn.Parameter]]:
         """Every parameter exactly once, by part of the method."""
@@ -42,3 +93,10 @@ class Pano3D(nn.Module):
             "geometry_head": backbone["geometry_head"],
             "panoptic": [*self.fusion.parameters(), *self.mask_decoder.parameters()],
         }
+
+
+def build_model(config: ModelConfig, num_classes: int) -> Pano3D:
+    """A freshly initialised network; draws from torch's global generator."""
+    backbone = config.backbone.build()
+    fusion = FeatureFusion(config.head.fusion, backbone.encoder_width, backbone.decoder_width)
+    return Pano3D(backbone, fusion, MaskDecoder(config.head.decoder, num_classes))

@@ -62,7 +62,6 @@ def train(
     state_path: Path,
     device: torch.device,
     log: Log,
-    run_id: str | None = None,
     label: str = "training",
 ) -> History:
     """Train in place; on return the model holds the weights of the last step.
@@ -98,7 +97,7 @@ def train(
                 log(row, done)
             if stop_requested() or (done % config.checkpoint_every == 0 and done < config.steps):
                 elapsed = seconds_before + time.monotonic() - started
-                save_state(state_path, model, optimizer, ResumePoint(done, elapsed, run_id, history))
+                save_state(state_path, model, optimizer, ResumePoint(done, elapsed, history))
                 if stop_requested():
                     raise Interrupted(f"{label} stopped at step {done} of {config.steps}; run it again to go on")
     return history

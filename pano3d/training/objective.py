@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from pano3d.losses.panoptic import PanopticCriterion
+from pano3d.losses.must3r_geometry import Must3rLossConfig, must3r_geometry_loss
+from pano3d.losses.panoptic import PanopticCriterion, PanopticLossConfig
+from pano3d.losses.pi3_geometry import Pi3LossConfig, pi3_geometry_loss
 from pano3d.model import Pano3D
 from pano3d.types import BackboneOutput, Batch, ConfigError, GeometryTarget
 
@@ -17,15 +19,19 @@ GeometryLoss = Callable[[BackboneOutput, GeometryTarget], dict[str, Tensor]]
 Mode = Literal["geometry_init", "joint", "frozen", "semantic_only", "geometry_only"]
 
 
-@dataclass(frozen=True)
-class ObjectiveConfig:
-    """geometry_weight: weight of the geometry loss against the segmentation loss (the paper's 10)."""
-
-    geometry_weight: float
-
-    def __post_init__(self) -> None:
-        if not self.geometry_weight >= 0:
-            raise ConfigError(f"objective.geometry_weight is {self.geometry_weight}; expected a number >= 0")
+def make_objective(
+    mode: Mode,
+    geometry: Must3rLossConfig | Pi3LossConfig,
+    panoptic: PanopticLossConfig | None = None,
+    geometry_weight: float = 1.0,
+) -> Objective:
+    """The objective of one stage from the settings of its losses."""
+    geometry_loss: GeometryLoss
+    if isinstance(geometry, Must3rLossConfig):
+        geometry_loss = partial(must3r_geometry_loss, config=geometry, reference=0)
+    else:
+        geometry_loss = partial(pi3_geometry_loss, config=geometry)
+    return Objective(mode, geometry_loss, PanopticCriterion(panoptic) if panoptic else None, geometry_weight)
 
 
 class Objective:
@@ -38,19 +44,11 @@ class Objective:
     def __init__(self, mode: Mode, geometry_loss: GeometryLoss, criterion: PanopticCriterion, config: ObjectiveConfig):
         self._mode, self._geometry_loss, self._criterion, self._config = mode, geometry_loss, criterion, config
 
-    @property
-    def has_geometry(self) -> bool:
-        return self._mode in ("geometry_init", "geometry_only", "joint")
-
-    @property
-    def has_segmentation(self) -> bool:
-        return self._mode in ("frozen", "semantic_only", "joint")
-
     def __call__(self, model: Pano3D, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Scalars by name: "total", "geometry", "segmentation" (those that apply) and their parts."""
         losses: dict[str, Tensor] = {}
         terms: list[Tensor] = []
-        if self.has_segmentation:
+        if self._criterion is not None and self.has_segmentation:
             geometry, masks = model(batch.views)
             parts = self._criterion(masks, batch.panoptic, geometry.view_index, generator)
             losses |= {f"segmentation/{name}": value for name, value in parts.items() if name != "total"}
@@ -62,7 +60,7 @@ class Objective:
             parts = self._geometry_loss(geometry, batch.geometry)
             losses |= {f"geometry/{name}": value for name, value in parts.items() if name != "total"}
             losses["geometry"] = parts["total"]
-            weight = self._config.geometry_weight if self.has_segmentation else 1.0
+            weight = self._geometry_weight if self.has_segmentation else 1.0
             terms.append(weight * parts["total"])
         losses["total"] = torch.stack(terms).sum()
         return losses

@@ -22,7 +22,6 @@ class ResumePoint:
 
     step: int
     seconds: float
-    run_id: str | None
     history: list[dict[str, float]]
 
 
@@ -60,6 +59,6 @@ def load_state(path: Path, model: Pano3D, optimizer: torch.optim.Optimizer) -> R
             raise TrainingError(f"resuming from {path}: format {state['format_version']}; delete it to start afresh")
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
-        return ResumePoint(int(state["step"]), float(state["seconds"]), state["run_id"], state["history"])
+        return ResumePoint(int(state["step"]), float(state["seconds"]), state["history"])
     except (RuntimeError, KeyError, ValueError, EOFError, OSError, pickle.UnpicklingError) as error:
         raise TrainingError(f"resuming from {path}: {error}; delete the file to start this stage afresh") from error

@@ -1,0 +1,110 @@
+"""What both training stages do around the loop: data, tracking, resuming, and writing the model with its curves."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pano3d import config, tracking
+from pano3d.data.preparation import read_manifest, split_paths
+from pano3d.model import ModelConfig, Pano3D
+from pano3d.model_files import write_model
+from pano3d.stages.workspace import work_folder
+from pano3d.training.loop import History, TrainingConfig, train
+from pano3d.training.objective import Objective
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One training run: what is trained, on which split of which data, and where its files go."""
+
+    stage: str
+    settings: Mapping[str, Any]
+    model: Pano3D
+    model_config: ModelConfig
+    objective: Objective
+    training: TrainingConfig | None
+    data: Path
+    start_digest: str
+    license: str
+    output: Path
+    results: Path
+
+
+def fit(job: Fit) -> None:
+    """Train (unless `training` is None), then write model.json + weights, curve.csv and metrics.json.
+
+    Killed at any moment, the same call goes on from the last checkpoint, in the same tracking run.
+    """
+    seed = int(job.settings["seed"])
+    manifest = read_manifest(job.data)
+    key = config.digest(
+        {
+            "stage": job.stage,
+            "seed": seed,
+            "sections": {name: job.settings[name] for name in ("backbone", "head", job.stage)},
+            "data": list(manifest["sha256"]),
+            "start": job.start_digest,
+        }
+    )
+    state_path = work_folder() / "training" / f"{job.stage}-{key[:16]}.pt"
+    run_file = state_path.with_suffix(".run")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    run_id = run_file.read_text().strip() if run_file.exists() else None
+    with tracking.run(job.stage, job.settings, device=str(device), run_id=run_id) as recorder:
+        if recorder.run_id:
+            run_file.parent.mkdir(parents=True, exist_ok=True)
+            run_file.write_text(recorder.run_id)
+        recorder.log_input(manifest, job.settings["dataset"]["name"], str(job.data), key, "training")
+        history: History = []
+        if job.training is not None:
+            history = train(
+                job.model,
+                job.objective,
+                split_paths(job.data, "train"),
+                job.training,
+                seed,
+                state_path,
+                device,
+                log=recorder.log_metrics,
+                label=f"{job.stage} {job.settings['backbone']['name']}",
+            )
+        provenance = {
+            "stage": job.stage,
+            "seed": seed,
+            "dataset": job.settings["dataset"]["name"],
+            "reproduction": job.settings.get("reproduction", ""),
+            "steps": job.training.steps if job.training else 0,
+        }
+        write_model(job.output, job.model, job.model_config, job.license, provenance)
+        _write_results(job.results, history)
+        recorder.log_artifact(job.results)
+    # Only now: until the outputs are whole, the state is what saves the work.
+    state_path.unlink(missing_ok=True)
+    run_file.unlink(missing_ok=True)
+
+
+def _write_results(results: Path, history: History) -> None:
+    """curve.csv and metrics.json with the losses only: rates and memory differ from run to run."""
+    results.mkdir(parents=True, exist_ok=True)
+    names = sorted({name for row in history for name in row if name.startswith(("loss/", "grad_norm/"))})
+    with open(results / "curve.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["step", *names])
+        for row in history:
+            writer.writerow([int(row["step"]), *(f"{row[name]:.5g}" if name in row else "" for name in names)])
+    tail = history[-max(1, len(history) // 10) :]
+    metrics = {
+        name.replace("/", "_"): round(
+            sum(row[name] for row in tail if name in row) / sum(name in row for row in tail), 4
+        )
+        for name in names
+        if any(name in row for row in tail)
+    }
+    (results / "metrics.json").write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n", encoding="utf-8")

@@ -1,0 +1,64 @@
+"""geometry_init: a backbone that knows rooms, before any label is shown to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from pano3d import config
+from pano3d.data.label_spaces import label_space
+from pano3d.model import BackboneChoice, HeadConfig, ModelConfig, build_model
+from pano3d.model_files import WEIGHTS, load_strictly, read_description, read_model
+from pano3d.stages.fitting import Fit, fit
+from pano3d.training.loop import TrainingConfig
+from pano3d.training.objective import make_objective
+from pano3d.types import ConfigError
+
+
+@dataclass(frozen=True)
+class GeometryInitConfig:
+    """source: "scratch" draws fresh weights; "weights" starts from the backbone in the model folder `weights` (an
+    imported official checkpoint or a released model). training: None takes them as they are."""
+
+    source: Literal["scratch", "weights"]
+    weights: str | None
+    training: TrainingConfig | None
+
+    def __post_init__(self) -> None:
+        if (self.source == "weights") != (self.weights is not None):
+            raise ConfigError("geometry_init: give `weights`, a model folder, with source=weights and only then")
+        if self.source == "scratch" and self.training is None:
+            raise ConfigError("geometry_init: source=scratch without training would leave random geometry")
+
+
+def run(params: Path, data: Path, output: Path, results: Path) -> None:
+    """Train the backbone's geometry; `output` receives the model, `results` its curve and metrics."""
+    settings = config.read(params)
+    stage = config.load(params, GeometryInitConfig, "geometry_init")
+    backbone = config.load(params, BackboneChoice, "backbone")
+    model_config = ModelConfig(backbone, config.load(params, HeadConfig, "head"), settings["dataset"]["label_space"])
+    torch.manual_seed(int(settings["seed"]))
+    model = build_model(model_config, len(label_space(model_config.label_space).names))
+    license, start = settings["dataset"]["license"], "scratch"
+    if stage.weights is not None:
+        source, description = read_model(Path(stage.weights))
+        load_strictly(model.backbone, source.backbone.state_dict(), stage.weights)
+        license, start = description.license, description.weights_sha256
+    fit(
+        Fit(
+            stage="geometry_init",
+            settings=settings,
+            model=model,
+            model_config=model_config,
+            objective=make_objective("geometry_init", backbone.geometry_loss),
+            training=stage.training,
+            data=data,
+            start_digest=start,
+            license=license,
+            output=output,
+            results=results,
+        )
+    )
