@@ -107,8 +107,8 @@ def read_model(folder: Path) -> tuple[Pano3D, ModelDescription]:
     digest = file_digest(path)
     if digest != description.weights_sha256:
         raise WeightsError(
-            f"reading {path}: its SHA-256 is {digest[:12]}..., {DESCRIPTION} says {description.weights_sha256[:12]}...; "
-            "the file is damaged or from another run"
+            f"reading {path}: its SHA-256 is {digest[:12]}..., {DESCRIPTION} says "
+            f"{description.weights_sha256[:12]}...; the file is damaged or from another run"
         )
     try:
         tensors = load_file(path)

@@ -11,7 +11,7 @@ import torch
 from pano3d import config
 from pano3d.data.label_spaces import label_space
 from pano3d.model import BackboneChoice, HeadConfig, ModelConfig, build_model
-from pano3d.model_files import WEIGHTS, load_strictly, read_description, read_model
+from pano3d.model_files import load_strictly, read_model
 from pano3d.stages.fitting import Fit, fit
 from pano3d.training.loop import TrainingConfig
 from pano3d.training.objective import make_objective

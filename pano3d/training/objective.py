@@ -41,8 +41,16 @@ class Objective:
     alone (which parts move is the optimizer's business); `joint` is geometry_weight * geometry + segmentation.
     """
 
-    def __init__(self, mode: Mode, geometry_loss: GeometryLoss, criterion: PanopticCriterion, config: ObjectiveConfig):
-        self._mode, self._geometry_loss, self._criterion, self._config = mode, geometry_loss, criterion, config
+    def __init__(
+        self, mode: Mode, geometry_loss: GeometryLoss, criterion: PanopticCriterion | None, geometry_weight: float
+    ):
+        self.has_geometry = mode in ("geometry_init", "geometry_only", "joint")
+        self.has_segmentation = mode in ("frozen", "semantic_only", "joint")
+        if self.has_segmentation and criterion is None:
+            raise ConfigError(f"training in mode {mode}: the panoptic loss is not configured")
+        if not geometry_weight >= 0:
+            raise ConfigError(f"training: geometry_weight is {geometry_weight}; expected a number >= 0")
+        self._geometry_loss, self._criterion, self._geometry_weight = geometry_loss, criterion, geometry_weight
 
     def __call__(self, model: Pano3D, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Scalars by name: "total", "geometry", "segmentation" (those that apply) and their parts."""
