@@ -7,17 +7,9 @@ from pano3d.types import ConfigError
 
 
 def config(**changes):
-    values = dict(
-        encoder=0.0,
-        decoder=1e-4,
-        geometry_head=1e-4,
-        panoptic=1e-3,
-        weight_decay=0.05,
-        warmup=0.1,
-        final=0.1,
-        clip_norm=1.0,
-    )
-    return OptimizerConfig(**(values | changes))
+    rates = dict(encoder=0.0, decoder=1e-4, geometry_head=1e-4, panoptic=1e-3)
+    values = dict(weight_decay=0.05, warmup=0.1, final=0.1, clip_norm=1.0)
+    return OptimizerConfig(**(rates | values | changes))
 
 
 def test_schedule_by_hand():
