@@ -96,7 +96,7 @@ def draw_kept(
     num_protected: int,
     probability: float,
     mode: DropoutMode,
-    generator: torch.Generator,
+    generator: torch.Generator | None,
 ) -> list[Int[Tensor, " _"]]:
     """Which tokens memory dropout leaves to each view of an update call, as indices into [memory; call].
 
@@ -118,7 +118,7 @@ def draw_kept(
 
 
 def draw_survivors(
-    num_tokens: int, num_protected: int, probability: float, generator: torch.Generator
+    num_tokens: int, num_protected: int, probability: float, generator: torch.Generator | None
 ) -> Int[Tensor, " k"]:
     """Indices of what is left when each token beyond the protected ones drops independently with `probability`."""
     survives = torch.rand(num_tokens, generator=generator) >= probability

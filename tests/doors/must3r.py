@@ -140,7 +140,7 @@ class Must3rDoor:
             normalisation="metric" if norm_mode.startswith("?") else "relative",
             log_space={True: "both", False: "none", "before": "world"}[loss_in_log],  # type: ignore[arg-type]
             alpha=alpha,
-            sky_distance=sky_loss_value,
+            sky_distance=float(sky_loss_value),
         )
         truth = truth_from_points(
             torch.stack([view["pts3d"] for view in gt], dim=1),

@@ -1,0 +1,196 @@
+"""MUSt3R as a backbone: views leave what they know in a memory, then all are rendered from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from pano3d.backbones.base import Backbone, Part
+from pano3d.backbones.must3r_config import Must3rConfig
+from pano3d.backbones.must3r_decoder import GroupPass, Must3rDecoder, ViewGroup
+from pano3d.backbones.must3r_encoder import Must3rEncoder
+from pano3d.backbones.must3r_head import activate
+from pano3d.backbones.must3r_memory import Memory
+from pano3d.backbones.must3r_reading import draw_kept, draw_survivors
+from pano3d.types import BackboneOutput, DataError, Views
+
+
+class Must3r(Backbone):
+    """MUSt3R (symmetric, memory based).
+
+    World frame: the camera frame of `Views.reference`. Poses are left to `pano3d.geometry.cameras.recover_cameras`,
+    which reads them off the two pointmaps.
+
+    generator: source of the draws of training mode (number of memory views, memory dropout); None uses torch's global
+        one, which the training loop seeds at every step.
+    """
+
+    confidence_kind = "confidence"
+
+    def __init__(self, config: Must3rConfig, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.generator = generator
+        self.patch_size = config.patch_size
+        self.encoder_width = config.encoder_width
+        self.decoder_width = config.decoder_width
+        self.encoder = Must3rEncoder(config)
+        self.decoder = Must3rDecoder(config)
+
+    def forward(self, views: Views) -> BackboneOutput:
+        """Reconstruct the views of each scene.
+
+        Evaluation: memory pass over the reference and then the other views (two together, then one by one), render pass
+        over all; one entry per view, in the caller's order. Training: causal update pass over the first memory views,
+        render pass over all views; both are returned, see `BackboneOutput.view_index`.
+
+        Raises:
+            DataError: no views, an image size that the patch size does not divide, pixels that are not finite, or a
+                reference that does not exist.
+        """
+        check_views(views, self.patch_size)
+        order = [views.reference, *(v for v in range(views.images.shape[1]) if v != views.reference)]
+        group = self.encode(views.images)
+        if self.training:
+            passes, view_index = self._training_passes(group, order)
+        else:
+            memory = self.remember(group, keyframes(order, self.config.memory_views))
+            passes, view_index = self.render(group, memory), list(range(len(order)))
+        return self._output(group, passes, view_index)
+
+    def encode(self, images: Float[Tensor, "b v 3 h w"]) -> ViewGroup:
+        """Encoder tokens of views of one size, RGB in [0, 1]; in chunks of views at inference."""
+        num_views = images.shape[1]
+        chunk = num_views if self.training else self.config.views_per_chunk or num_views
+        tokens = []
+        for views in (images - 0.5).div(0.5).split(chunk, dim=1):
+            encoded, positions = self.encoder(views.flatten(0, 1))
+            tokens.append(encoded.unflatten(0, views.shape[:2]))
+        joined = tokens[0] if len(tokens) == 1 else torch.cat(tokens, dim=1)
+        return ViewGroup(tokens=joined, positions=positions, image_size=(images.shape[-2], images.shape[-1]))
+
+    def remember(self, group: ViewGroup, order: Sequence[int]) -> Memory:
+        """Memory of views inserted in `order`, the first being the reference: two together, then one by one."""
+        memory = None
+        for chunk in [order[:2], *([view] for view in order[2:])]:
+            _, memory = self.decoder.update([select_views(group, chunk)], memory, predict=False)
+        assert memory is not None
+        return memory
+
+    def render(self, group: ViewGroup, memory: Memory) -> list[GroupPass]:
+        """All views against a frozen memory, in chunks of `views_per_chunk`."""
+        num_views = group.tokens.shape[1]
+        chunk = self.config.views_per_chunk or num_views
+        starts = range(0, num_views, chunk)
+        return [self.decoder.render([select_views(group, range(num_views)[i : i + chunk])], memory)[0] for i in starts]
+
+    def parts(self) -> dict[Part, list[nn.Parameter]]:
+        """Every parameter exactly once; the final norm of the decoder belongs to the decoder."""
+        head = list(self.decoder.head_dec.parameters())
+        in_head = {id(parameter) for parameter in head}
+        return {
+            "encoder": list(self.encoder.parameters()),
+            "decoder": [parameter for parameter in self.decoder.parameters() if id(parameter) not in in_head],
+            "geometry_head": head,
+        }
+
+    def _training_passes(self, group: ViewGroup, order: list[int]) -> tuple[list[GroupPass], list[int]]:
+        config = self.config
+        length = group.tokens.shape[2]
+        fewest, most = (min(number, len(order)) for number in config.training_memory_views)
+        num_remembered = int(torch.randint(fewest, most + 1, (), generator=self.generator))
+        remembered = order[:num_remembered]
+        memory, passes = None, []
+        for start in range(0, num_remembered, config.training_block_views):
+            block = remembered[start : start + config.training_block_views]
+            lengths = [length] * len(block)
+            num_memory = 0 if memory is None else memory.num_tokens
+            kept: list[Tensor] | None = None
+            if config.memory_dropout:
+                mode, probability = config.memory_dropout_mode, config.memory_dropout
+                kept = draw_kept(num_memory, lengths, length, probability, mode, self.generator)
+            removes = kept is not None and config.memory_dropout_mode == "permanent"
+            updated, memory = self.decoder.update(
+                [select_views(group, block)],
+                memory,
+                causal=True,
+                kept=kept,
+                kept_memory=kept[-1] if kept is not None and removes else None,
+            )
+            passes += updated
+        assert memory is not None
+        kept_render = None
+        if config.memory_dropout and config.memory_dropout_mode == "temporary":
+            kept_render = draw_survivors(memory.num_tokens, length, config.memory_dropout, self.generator)
+        passes += self.decoder.render([group], memory, kept=kept_render)
+        return passes, [*remembered, *range(len(order))]
+
+    def _output(self, group: ViewGroup, passes: list[GroupPass], view_index: list[int]) -> BackboneOutput:
+        raw = torch.cat([one.raw for one in passes if one.raw is not None], dim=1)
+        maps = activate(raw, self.config.activation)
+        height, width = (side // self.patch_size for side in group.image_size)
+        index = torch.tensor(view_index, device=raw.device)
+        is_plain = view_index == list(range(group.tokens.shape[1]))
+        return BackboneOutput(
+            encoder_tokens=group.tokens if is_plain else group.tokens[:, index],
+            decoder_tokens=torch.cat([one.last for one in passes], dim=1),
+            token_grid=(height, width),
+            points_world=maps.points_world,
+            points_camera=maps.points_camera,
+            confidence=maps.confidence,
+            confidence_kind="confidence",
+            world_from_camera=None,
+            view_index=index,
+        )
+
+
+def select_views(group: ViewGroup, views: Sequence[int]) -> ViewGroup:
+    """Some views of a group, in the order given; a slice where they are consecutive."""
+    first, last = views[0], views[-1]
+    if list(views) == list(range(first, last + 1)):
+        tokens = group.tokens[:, first : last + 1]
+    else:
+        tokens = group.tokens[:, list(views)]
+    return ViewGroup(tokens=tokens, positions=group.positions, image_size=group.image_size)
+
+
+def keyframes(order: Sequence[int], number: int) -> list[int]:
+    """`number` evenly spaced entries of `order`, the first among them; all for 0."""
+    if number == 0 or number >= len(order):
+        return list(order)
+    if number == 1:
+        return [order[0]]
+    return [order[i * (len(order) - 1) // (number - 1)] for i in range(number)]
+
+
+def check_views(views: Views, patch_size: int) -> None:
+    """Refuse what no reconstruction can come from."""
+    num_views, _, height, width = views.images.shape[1:]
+    if num_views == 0 or views.images.shape[0] == 0:
+        raise DataError(
+            f"reconstructing: expected at least one scene and one view, got {views.images.shape[0]} scenes of "
+            f"{num_views} views; pass at least one image"
+        )
+    if height == 0 or width == 0 or height % patch_size or width % patch_size:
+        raise DataError(
+            f"reconstructing: both image sides must be multiples of the patch size {patch_size}, got {width}x{height} "
+            f"(width x height); resize to {_nearest(width, patch_size)}x{_nearest(height, patch_size)}"
+        )
+    if not 0 <= views.reference < num_views:
+        raise DataError(
+            f"reconstructing: reference view {views.reference} does not exist among {num_views} views; "
+            f"choose 0 to {num_views - 1}"
+        )
+    if not torch.isfinite(views.images).all():
+        bad = (~torch.isfinite(views.images)).flatten(2).any(dim=2).nonzero()[0].tolist()
+        raise DataError(
+            f"reconstructing: scene {bad[0]}, view {bad[1]} holds pixels that are not finite; expected RGB in [0, 1]; "
+            "check how the image was read"
+        )
+
+
+def _nearest(side: int, patch_size: int) -> int:
+    return max(round(side / patch_size), 1) * patch_size
