@@ -8,7 +8,6 @@ import torch
 from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from pano3d.backbones.must3r_config import Activation
 
@@ -73,5 +72,6 @@ def activate(raw: Float[Tensor, "*views h w 7"], activation: Activation) -> Poin
 
 
 def _norm_exp(vector: Tensor) -> Tensor:
-    norm = torch.linalg.vector_norm(vector, dim=-1, keepdim=True)
-    return F.normalize(vector, dim=-1, eps=1e-8) * norm.expm1()
+    x, y, z = vector.unbind(-1)
+    norm = (x * x + y * y + z * z).clamp(min=1e-24).sqrt()  # the gradient at the zero vector is zero
+    return vector * (norm.expm1() / norm.clamp(min=1e-8))[..., None]

@@ -146,16 +146,15 @@ def confident_regression(
     }
     sky = truth.sky & ~valid if config.sky_distance > 0 else torch.zeros_like(valid)
     counted = valid | sky
-    confidence = prediction.confidence[counted]
+    reward = config.alpha * prediction.confidence.log()
     parts = {}
     for name, (predicted, true) in pairs.items():
         if config.log_space == "both" or config.log_space == name:
             predicted, true = _log_distance(predicted), _log_distance(true)
-        distance = torch.linalg.vector_norm(predicted - true, dim=-1)
-        distance = torch.where(sky, config.sky_distance, distance)[counted]
-        parts[name] = _mean(distance * confidence - config.alpha * confidence.log())
-        parts[f"{name}_distance"] = _mean(distance.detach())
-    parts["confidence"] = _mean(confidence.detach())
+        distance = torch.where(sky, config.sky_distance, _norm(predicted - true))
+        parts[name] = _mean(distance * prediction.confidence - reward, counted)
+        parts[f"{name}_distance"] = _mean(distance.detach(), counted)
+    parts["confidence"] = _mean(prediction.confidence.detach(), counted)
     total = parts["world"] + parts["camera"]
     return {"total": total} | {name: value.detach() for name, value in parts.items()}
 
@@ -166,17 +165,23 @@ def _move(target_from_source: Tensor, points: Tensor) -> Tensor:
     return points @ rotation.transpose(-1, -2)[:, :, None] + translation[:, :, None, None]
 
 
+def _norm(points: Tensor) -> Tensor:
+    """Length of each (.. 3) vector; its gradient at the zero vector is zero."""
+    x, y, z = points.unbind(-1)
+    return (x * x + y * y + z * z).clamp(min=1e-24).sqrt()
+
+
 def _mean_distance(points: Tensor, valid: Tensor) -> Tensor:
     """Mean distance from the origin over all valid pixels of a scene, at least 1e-8: (B,)."""
-    distance = torch.where(valid, torch.linalg.vector_norm(points, dim=-1), 0.0)
+    distance = torch.where(valid, _norm(points), 0.0)
     return (distance.sum(dim=(1, 2, 3)) / (valid.sum(dim=(1, 2, 3)) + 1e-8)).clamp(min=1e-8)
 
 
 def _log_distance(points: Tensor) -> Tensor:
-    norm = torch.linalg.vector_norm(points, dim=-1, keepdim=True)
-    return points / norm.clamp(min=1e-8) * norm.log1p()
+    norm = _norm(points)
+    return points * (norm.log1p() / norm.clamp(min=1e-8))[..., None]
 
 
-def _mean(values: Tensor) -> Tensor:
-    """Mean that is zero, with a zero gradient, over nothing."""
-    return values.sum() / max(values.numel(), 1)
+def _mean(values: Tensor, counted: Tensor) -> Tensor:
+    """Mean over the counted pixels; zero, with a zero gradient, over none."""
+    return torch.where(counted, values, 0.0).sum() / counted.sum().clamp(min=1)

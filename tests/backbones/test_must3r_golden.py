@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -20,12 +21,15 @@ INPUTS = load_file(GOLDEN / "inputs.safetensors")
 OUTPUTS = load_file(GOLDEN / "outputs.safetensors")
 WEIGHTS = load_file(GOLDEN / "weights.safetensors")
 BATCH2 = [
-    tuple(source[f"batch2.{name}.{view}"] for source, name in zip((OUTPUTS, OUTPUTS, INPUTS), ("enc.tokens", "enc.pos", "true_shape")))
+    tuple(
+        source[f"batch2.{name}.{view}"]
+        for source, name in zip((OUTPUTS, OUTPUTS, INPUTS), ("enc.tokens", "enc.pos", "true_shape"))
+    )
     for view in range(4)
 ]
 
 
-def state_dict(part: str, scales: list[list[Any]] = []) -> dict[str, Tensor]:
+def state_dict(part: str, scales: Sequence[Sequence[Any]] = ()) -> dict[str, Tensor]:
     state = {}
     for name, value in WEIGHTS.items():
         if name.startswith(f"{part}."):
@@ -36,7 +40,7 @@ def state_dict(part: str, scales: list[list[Any]] = []) -> dict[str, Tensor]:
     return state
 
 
-def build(scenario: Mapping[str, Any] = {}) -> door.Must3rDoor:
+def build(scenario: Mapping[str, Any] = MappingProxyType({})) -> door.Must3rDoor:
     parts = ("encoder", "decoder")
     configs = [CONFIG[part] | scenario.get(part, {}) for part in parts]
     return door.build(*configs, *(state_dict(part, scenario.get("scale", {}).get(part, [])) for part in parts))
