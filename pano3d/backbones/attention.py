@@ -1,0 +1,75 @@
+"""Attention and feed-forward layers on fused kernels; channel layouts are those of the released ViT checkpoints."""
+
+from __future__ import annotations
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pano3d.backbones.rope import RopeTable, rotate
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention with one fused projection, channels ordered [q | k | v]."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, tokens: Float[Tensor, "n t c"], table: RopeTable | None) -> Float[Tensor, "n t c"]:
+        """Each of the `n` images attends within itself; `table` rotates queries and keys."""
+        qkv = rearrange(self.qkv(tokens), "n t (s d) -> n s t d", s=3 * self.heads)
+        query_key, value = qkv[:, : 2 * self.heads], qkv[:, 2 * self.heads :]
+        if table is not None:
+            query_key = rotate(query_key, table)
+        query, key = query_key.split(self.heads, dim=1)
+        return self.proj(rearrange(F.scaled_dot_product_attention(query, key, value), "n s t d -> n t (s d)"))
+
+
+class CrossAttention(nn.Module):
+    """Multi-head cross-attention without positions. Keys and values travel packed as [k | v], so that they can be kept."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.projq = nn.Linear(width, width)
+        self.projk = nn.Linear(width, width)
+        self.projv = nn.Linear(width, width)
+        self.proj = nn.Linear(width, width)
+
+    def queries(self, tokens: Float[Tensor, "b t c"]) -> Float[Tensor, "b heads t d"]:
+        """Projected queries, split into heads."""
+        return rearrange(self.projq(tokens), "b t (s d) -> b s t d", s=self.heads)
+
+    def keys_values(self, tokens: Float[Tensor, "b t c"]) -> Float[Tensor, "b t kv"]:
+        """Projected keys and values, packed [k | v]: one product, already in the layout of the memory."""
+        weight = torch.cat((self.projk.weight, self.projv.weight))
+        bias = torch.cat((self.projk.bias, self.projv.bias))
+        return F.linear(tokens, weight, bias)
+
+    def read(
+        self, query: Float[Tensor, "b heads t d"], keys_values: Float[Tensor, "b m kv"]
+    ) -> Float[Tensor, "b heads t d"]:
+        """Attend from projected queries to packed keys and values, before the output projection."""
+        key, value = rearrange(keys_values.to(query.dtype), "b m (p s d) -> p b s m d", p=2, s=self.heads)
+        return F.scaled_dot_product_attention(query, key, value)
+
+    def merge(self, read: Float[Tensor, "b heads t d"]) -> Float[Tensor, "b t c"]:
+        """Join the heads and project."""
+        return self.proj(rearrange(read, "b s t d -> b t (s d)"))
+
+
+class Mlp(nn.Module):
+    """Two linears around an exact (erf) GELU."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(self, tokens: Float[Tensor, "... c"]) -> Float[Tensor, "... c"]:
+        return self.fc2(F.gelu(self.fc1(tokens)))
