@@ -291,7 +291,7 @@ class PanopticCriterion:
 
     def _class_loss(
         self,
-        class_logits: Float[Tensor, "l b q k"],
+        class_logits: Float[Tensor, "l b q c"],
         truth: _Truth,
         query: Int[Tensor, "l b m"],
         class_allowed: Bool[Tensor, "b k"] | None,

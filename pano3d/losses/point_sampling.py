@@ -6,7 +6,7 @@ outside, as `torch.nn.functional.grid_sample` does with `align_corners=False`.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -16,6 +16,7 @@ from torch.nn import functional
 from pano3d.types import VOID
 
 
+@runtime_checkable
 class PointSource(Protocol):
     """Where random points come from; tests and recorded cases bring their own."""
 

@@ -122,7 +122,7 @@ class MaskDecoder(nn.Module):
 
     def predict(
         self,
-        levels: list[tuple[Float[Tensor, "b v t d"], tuple[int, int]]],
+        levels: list[tuple[Float[Tensor, "b v _ d"], tuple[int, int]]],
         mask_features: Float[Tensor, "b v dm hm wm"],
     ) -> MaskOutput:
         """As `forward`, for any number of levels, always with every layer's answer."""
@@ -138,7 +138,7 @@ class MaskDecoder(nn.Module):
 
     def decode(
         self,
-        levels: list[tuple[Float[Tensor, "b v t d"], tuple[int, int]]],
+        levels: list[tuple[Float[Tensor, "b v _ d"], tuple[int, int]]],
         mask_features: Float[Tensor, "b v dm hm wm"],
     ) -> list[Float[Tensor, "b q d"]]:
         """The queries before the first and after each layer.

@@ -162,7 +162,7 @@ def _criterion(z: dict[str, Tensor], parameters: Mapping[str, Any]) -> dict[str,
         list(class_logits), list(units), logits.permute(1, 3, 0, 2, 4, 5).flatten(2, 3).contiguous()
     )
     masks = [z[f"gt_masks_{b}"] if not single else z[f"gt_masks_{b}"][:, None] for b in range(scenes)]
-    index = torch.stack([torch.where(m.any(0), m.long().argmax(0), -1) for m in masks])
+    index = torch.stack([torch.where(m.bool().any(0), m.long().argmax(0), -1) for m in masks])
     labels = [z[f"gt_labels_{b}"] for b in range(scenes)]
     target = PanopticTarget(index, labels, [torch.ones_like(label, dtype=torch.bool) for label in labels])
     losses = PanopticCriterion(config).layer_losses(
@@ -253,10 +253,10 @@ def _merge_qubo(z: dict[str, Tensor], parameters: Mapping[str, Any]) -> dict[str
         scores: ClassScores = class_scores(z[f"case{number}_class_logits"], has_no_object=False)
         masks = _probabilities(z[f"case{number}_mask_logits"], case["out_size"])
         annealing = AnnealingConfig(regulariser=case["lambda_reg"])
-        matrix = overlap_matrix(masks, views, torch.arange(len(scores.score)), case["penalty"])
+        matrix = overlap_matrix(masks, views, torch.arange(len(scores.score)), float(case["penalty"]))
         chosen = anneal(matrix.double().numpy(), annealing, seed=0)
         best = energy(matrix.double().numpy(), chosen[None].astype(float), case["lambda_reg"])[0]
-        merged = merge_qubo(scores, masks, views, 0, annealing, case["penalty"], case["prob_threshold"])
+        merged = merge_qubo(scores, masks, views, 0, annealing, float(case["penalty"]), case["prob_threshold"])
         _merged(found, number, merged)
         winners = torch.tensor([-1] + [segment.query for segment in merged.segments])
         found |= {
