@@ -61,10 +61,6 @@ class PanopticLossConfig:
             raise ConfigError("panoptic loss: expected points >= 1, oversample >= 1 and importance in [0, 1]")
         if self.share_points and (self.oversample > 1 or self.importance > 0):
             raise ConfigError("panoptic loss: importance sampling needs points per pair; set share_points=false")
-        if self.class_mode not in ("softmax", "sigmoid"):
-            raise ConfigError(f"panoptic loss: expected class_mode softmax or sigmoid, got {self.class_mode!r}")
-        if self.void not in ("ignore", "background") or self.dice not in ("per_view", "pooled"):
-            raise ConfigError("panoptic loss: expected void ignore or background, dice per_view or pooled")
 
 
 @dataclass(frozen=True)

@@ -100,8 +100,8 @@ def sample_segments(
     """Truth of every segment at the points, without a mask per segment.
 
     Returns:
-        labels: share of each segment in the labelled part of the point's neighbourhood.
-        weight: labelled part of the neighbourhood; all ones when void counts as background.
+        labels: bilinear value of each segment's mask; where void is ignored, as if it were not there.
+        weight: labelled part of the point's neighbourhood; all ones when void counts as background.
     """
     indices, weights = segment_corners(segment_index, points)
     n, p = points.shape[:2]
@@ -109,7 +109,8 @@ def sample_segments(
     labels = share[..., 1:].transpose(1, 2)
     if not ignore_void:
         return labels, torch.ones_like(share[..., 0])
-    return _among_labelled(labels, share[..., 0][:, None]), 1 - share[..., 0]
+    labelled = 1 - share[..., 0] / share.sum(-1)
+    return _among_labelled(labels, labelled[:, None]), labelled
 
 
 def sample_own_segment(
@@ -123,9 +124,9 @@ def sample_own_segment(
     label = (weights * (indices == segment[:, None, None])).sum(-1)
     if not ignore_void:
         return label, torch.ones_like(label)
-    void = (weights * (indices == VOID)).sum(-1)
-    return _among_labelled(label, void), 1 - void
+    labelled = 1 - (weights * (indices == VOID)).sum(-1) / weights.sum(-1)
+    return _among_labelled(label, labelled), labelled
 
 
-def _among_labelled(share: Tensor, void: Tensor) -> Tensor:
-    return (share / (1 - void).clamp_min(1e-6)).clamp_max(1.0)
+def _among_labelled(share: Tensor, labelled: Tensor) -> Tensor:
+    return (share / labelled.clamp_min(1e-6)).clamp_max(1.0)

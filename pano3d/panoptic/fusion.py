@@ -41,10 +41,6 @@ class FusionConfig:
     input_norm: bool = True
 
     def __post_init__(self) -> None:
-        if self.source not in ("both", "encoder", "decoder"):
-            raise ConfigError(f"fusion.source: expected both, encoder or decoder, got {self.source!r}")
-        if self.upscale_from not in ("fused", "concatenated"):
-            raise ConfigError(f"fusion.upscale_from: expected fused or concatenated, got {self.upscale_from!r}")
         if not 0.0 <= self.gradient_gate <= 1.0:
             raise ConfigError(f"fusion.gradient_gate: expected 0 to 1, got {self.gradient_gate}")
         widths = (self.token_width, self.mask_width, self.hidden_factor, self.upscale_factor, *self.upscale_widths)

@@ -59,12 +59,6 @@ class MaskDecoderConfig:
                 f"decoder.width: expected a multiple of 4 and of heads={self.heads}, got {self.width}; "
                 "the position code needs sine and cosine of rows and columns"
             )
-        if self.class_head not in ("learned", "text"):
-            raise ConfigError(f"decoder.class_head: expected learned or text, got {self.class_head!r}")
-        if self.class_mode not in ("softmax", "sigmoid"):
-            raise ConfigError(f"decoder.class_mode: expected softmax or sigmoid, got {self.class_mode!r}")
-        if self.query_passes not in ("first", "all"):
-            raise ConfigError(f"decoder.query_passes: expected first or all, got {self.query_passes!r}")
 
 
 class MaskDecoder(nn.Module):

@@ -1,7 +1,7 @@
 """Overlapping masks with classes -> at most one segment per pixel: the ways to merge, all views of a scene jointly.
 
-Every way reads mask probabilities through a `MaskProbabilities`, one view at a time, so that the full-resolution masks of
-a long scene never exist together.
+Every way reads mask probabilities through a `MaskProbabilities`, one view at a time, so that the full-resolution masks
+of a long scene never exist together.
 """
 
 from __future__ import annotations
@@ -150,9 +150,7 @@ def merge_passes(
         for number, query in enumerate(queries.tolist())
     ]
     weight = scores.score[last]
-    return _paint(
-        probabilities, num_views, last, weight, id_of_query, segments, mask_threshold, void_confidence
-    )
+    return _paint(probabilities, num_views, last, weight, id_of_query, segments, mask_threshold, void_confidence)
 
 
 def _paint(

@@ -105,7 +105,7 @@ def _matcher(z: dict[str, Tensor], parameters: Mapping[str, Any]) -> dict[str, A
 
 
 class RecordedPoints:
-    """Points of a recorded criterion: loss points lie in rows (pair, view), pairs by query, scenes one after another."""
+    """Points of a recorded criterion: loss points lie in rows (pair, view), pairs by query, scene after scene."""
 
     def __init__(self, z: dict[str, Tensor]) -> None:
         self.z = z
@@ -158,9 +158,7 @@ def _criterion(z: dict[str, Tensor], parameters: Mapping[str, Any]) -> dict[str,
     )
     # Recorded logits as features, with one unit vector per layer and query: the dot product gives them back.
     units = torch.eye(layers * queries).unflatten(0, (layers, 1, queries)).expand(-1, scenes, -1, -1)
-    output = MaskOutput(
-        list(class_logits), list(units), logits.permute(1, 3, 0, 2, 4, 5).flatten(2, 3).contiguous()
-    )
+    output = MaskOutput(list(class_logits), list(units), logits.permute(1, 3, 0, 2, 4, 5).flatten(2, 3).contiguous())
     masks = [z[f"gt_masks_{b}"] if not single else z[f"gt_masks_{b}"][:, None] for b in range(scenes)]
     index = torch.stack([torch.where(m.bool().any(0), m.long().argmax(0), -1) for m in masks])
     labels = [z[f"gt_labels_{b}"] for b in range(scenes)]
