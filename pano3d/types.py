@@ -88,8 +88,8 @@ class PanopticTarget:
     """
 
     segment_index: Int[Tensor, "b v h w"]
-    class_id: list[Int[Tensor, " m"]]
-    is_thing: list[Bool[Tensor, " m"]]
+    class_id: list[Int[Tensor, " _"]]
+    is_thing: list[Bool[Tensor, " _"]]
 
 
 @dataclass(frozen=True)
