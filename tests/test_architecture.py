@@ -24,6 +24,8 @@ FLOORS = {
     "losses": 1,
     "metrics": 1,
     "model": 2,
+    "model_files": 2.3,  # the model on disk
+    "reconstruction": 2.6,  # the model on a user's photos
     "training": 3,
     "viz": 3,
     "tracking": 3,
