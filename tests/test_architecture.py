@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pano3d import cli
+
 ROOT = Path(__file__).parents[1]
 
 # Down only; rooms on one floor do not know each other. `types` lies below them all.
@@ -178,8 +180,25 @@ def graph(root: Path) -> dict[str, dict[str, list[str]]]:
     return {name: stage.get("do", stage) for name, stage in stages.items()}
 
 
-def existing_stages(root: Path) -> list[str]:
-    return sorted(path.stem for path in (root / "pano3d/stages").glob("*.py") if path.stem != "__init__")
+def existing_stages() -> list[str]:
+    return [name for name in graph(ROOT) if (ROOT / f"pano3d/stages/{name}.py").is_file()]
+
+
+def keys_read(root: Path, stage: str) -> set[str]:
+    """Sections of the composed file that a stage names: `config.load(params, X, "section")` and `settings["section"]`,
+    in its own file and in the other files of stages/ it imports."""
+    modules = parsed(root)
+    files = [root / dep for dep in stage_deps(root, stage) if dep.startswith("pano3d/stages/")]
+    keys: set[str] = set()
+    for path in files:
+        for node in ast.walk(modules[module_name(root, path)][1]):
+            texts: list[ast.expr] = []
+            if isinstance(node, ast.Subscript) and ast.unparse(node.value).split(".")[-1] == "settings":
+                texts = [node.slice]
+            elif isinstance(node, ast.Call) and ast.unparse(node.func) == "config.load":
+                texts = [*node.args[2:], *(word.value for word in node.keywords if word.arg == "section")]
+            keys |= {text.value for text in texts if isinstance(text, ast.Constant) and isinstance(text.value, str)}
+    return {key.split(".")[0] for key in keys}
 
 
 def test_every_import_goes_down() -> None:
@@ -222,3 +241,45 @@ def test_an_unsafe_call_is_found(tmp_path: Path, line: str) -> None:
     (tmp_path / "pano3d").mkdir()
     (tmp_path / "pano3d/extra.py").write_text(line)
     assert unsafe_calls(tmp_path)
+
+
+@pytest.mark.parametrize("stage", existing_stages())
+def test_a_stage_depends_on_exactly_the_rooms_it_imports(stage: str) -> None:
+    given = [dep for dep in graph(ROOT)[stage]["deps"] if dep.startswith("pano3d/")]
+    assert sorted(given) == stage_deps(ROOT, stage), f"in dvc.yaml, give {stage} the deps on the right"
+
+
+@pytest.mark.parametrize("stage", existing_stages())
+def test_a_stage_depends_on_every_key_it_reads(stage: str) -> None:
+    given = {key for file in graph(ROOT)[stage].get("params", []) for keys in file.values() for key in keys}
+    if stage != "compose":
+        assert keys_read(ROOT, stage) <= given
+
+
+def test_a_stage_is_one_word_everywhere() -> None:
+    """dvc.yaml, params/, the command line: no stage is missing in one of them, none is left over."""
+    listed = list(graph(ROOT))
+    assert [name for name in listed if name != "compose"] == [
+        path for path in listed if (ROOT / f"params/{path}.yaml").is_file()
+    ]
+    assert list(cli.STAGES) == existing_stages()
+    for name, stage in graph(ROOT).items():
+        assert stage["cmd"].startswith(f"python -m pano3d {name} ")
+
+
+@pytest.mark.parametrize("stage", ["geometry_init", "joint_finetune"])
+def test_drawing_does_not_retrain_but_a_loss_does(stage: str) -> None:
+    rooms = stage_deps(ROOT, stage)
+    assert "pano3d/viz" not in rooms
+    assert "pano3d/tracking" not in rooms
+    assert {"pano3d/losses", "pano3d/training", "pano3d/data", "pano3d/config.py"} <= set(rooms)
+
+
+@pytest.mark.parametrize("line", ["from pano3d.viz import maps", "def f():\n    import pano3d.viz.maps"])
+def test_a_new_import_of_a_stage_is_found(tmp_path: Path, line: str) -> None:
+    shutil.copytree(ROOT / "pano3d", tmp_path / "pano3d", ignore=shutil.ignore_patterns("__pycache__"))
+    before = stage_deps(tmp_path, "geometry_init")
+    (tmp_path / "pano3d/viz/maps.py").touch()
+    loop = tmp_path / "pano3d/training/loop.py"
+    loop.write_text(f"{loop.read_text()}\n{line}\n")
+    assert stage_deps(tmp_path, "geometry_init") == sorted([*before, "pano3d/viz"])
