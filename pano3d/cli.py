@@ -21,7 +21,10 @@ from pano3d.processes import die_with_parent, exit_on_sigterm, silence_telemetry
 OK, USER_ERROR, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 STAGES = {
-    "compose": "put params/ together: one effective file per backbone",
+    "compose": "params/ put together, one effective file per backbone",
+    "prepare": "raw dataset or seed to scene archives with a manifest",
+    "geometry_init": "a backbone that knows rooms, before any label is shown to it",
+    "joint_finetune": "geometry and labels train the multi-view decoder and the mask decoder together",
 }
 
 COMMANDS: dict[str, str] = {}

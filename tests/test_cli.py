@@ -76,8 +76,8 @@ def test_a_stage_dies_with_its_parent_in_good_order(tmp_path: Path) -> None:
         import pathlib, sys, time, types
         from pano3d import cli
         def run(params: pathlib.Path) -> None:
-            print("started", flush=True)
             try:
+                print("started", flush=True)
                 time.sleep(60)
             except SystemExit as end:
                 params.write_text(f"ended with {{end.code}}")
