@@ -29,7 +29,12 @@ ConfidenceKind = Literal["confidence", "conf_logits"]
 
 
 class Pano3DError(Exception):
-    """Root of every error that a user can cause. The message says what was expected, what came and what to do."""
+    """Root of every error that a user can cause. The message says what was expected, what came and what to do.
+
+    exit_code: what a command that ends by it returns.
+    """
+
+    exit_code = 1
 
 
 class ConfigError(Pano3DError):
@@ -46,6 +51,12 @@ class WeightsError(Pano3DError):
 
 class TrainingError(Pano3DError):
     """Training cannot go on: a non-finite loss, no memory, a lost process."""
+
+
+class Interrupted(Pano3DError):
+    """A long stage was asked to stop and has saved its state; the same command goes on from there."""
+
+    exit_code = 143  # as if SIGTERM had ended it
 
 
 class DegenerateError(Pano3DError):

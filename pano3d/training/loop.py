@@ -22,7 +22,7 @@ from pano3d.model import Pano3D
 from pano3d.training.objective import Objective
 from pano3d.training.optimizer import OptimizerConfig, clip_gradients, make_optimizer, set_learning_rates
 from pano3d.training.state import ResumePoint, load_state, save_state
-from pano3d.types import Batch, ConfigError, TrainingError
+from pano3d.types import Batch, ConfigError, Interrupted, TrainingError
 
 Log = Callable[[dict[str, float], int], None]
 
@@ -43,10 +43,6 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         if min(self.steps, self.log_every, self.checkpoint_every) < 1 or self.probe_every < 0:
             raise ConfigError("training: steps, log_every and checkpoint_every must be positive, probe_every >= 0")
-
-
-class Interrupted(TrainingError):
-    """Training was asked to stop and has saved its state; the same command goes on from there."""
 
 
 History = list[dict[str, float]]

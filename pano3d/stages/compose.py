@@ -1,0 +1,87 @@
+"""params/ -> one effective file per backbone, which all later stages read key by key.
+
+DVC composes Hydra groups only under `dvc exp run`; this stage does it for `dvc repro` too, and checks every section
+against the dataclass it will fill, so that a mistyped value stops here and not minutes into training.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pano3d import config
+from pano3d.types import ConfigError
+
+SECTIONS = (
+    "backbone",
+    "head",
+    "dataset",
+    "prepare",
+    "check_data",
+    "geometry_init",
+    "joint_finetune",
+    "evaluate",
+    "compare_confidence",
+    "report",
+)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """params/run.yaml: which option of each group, which preset for each backbone, and free overrides."""
+
+    dataset: str
+    head: str
+    profile: str
+    experiment: str | None
+    ablation: str | None
+    backbones: dict[str, str]
+    overrides: tuple[str, ...]
+
+    def words(self, backbone: str) -> list[str]:
+        """The selection in Hydra's grammar, free overrides last."""
+        groups = {name: getattr(self, name) for name in ("dataset", "head", "profile", "experiment", "ablation")}
+        chosen = [f"{name}={option}" for name, option in groups.items() if option is not None]
+        return [*chosen, f"backbone={self.backbones[backbone]}", *self.overrides]
+
+
+def run(params: Path, output: Path) -> None:
+    """Compose and check.
+
+    Args:
+        params: folder with run.yaml, config.yaml and the groups.
+        output: written as <output>/<backbone>/params.yaml.
+
+    Raises:
+        ConfigError: names the file, the key and what is accepted.
+    """
+    selection = config.load(params / "run.yaml", Selection)
+    composed = {}
+    for backbone, preset in selection.backbones.items():
+        value = config.compose(params, selection.words(backbone))
+        composed[backbone] = {"seed": value["seed"], **{section: value.get(section, {}) for section in SECTIONS}}
+        unread = value.keys() - composed[backbone].keys()
+        if unread:
+            raise ConfigError(f"{params}: nothing reads {', '.join(sorted(unread))}; put it under one of {SECTIONS}")
+        check(composed[backbone], f"{params} for backbone {backbone} ({preset})")
+    # Names the reproduction: the same for both backbones, so that all their runs find one parent.
+    name = config.digest(composed)
+    for backbone, value in composed.items():
+        config.write(output / backbone / "params.yaml", {"reproduction": name, **value})
+
+
+def check(composed: dict[str, Any], where: str) -> None:
+    """Fill every section's dataclass once, for the sake of its checks."""
+    if isinstance(composed["seed"], bool) or not isinstance(composed["seed"], int):
+        raise ConfigError(f"{where}: seed: expected int, found {composed['seed']!r}")
+    for section, schema in schemas().items():
+        try:
+            config.load(composed[section], schema)
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {section}: {error}") from error
+
+
+def schemas() -> dict[str, Any]:
+    """The dataclass behind each section. Imported here, so that reading this module does not import the rooms."""
+    return {}

@@ -1,0 +1,153 @@
+"""Where runs are kept: SQLite in the project root by default, a server when MLFLOW_TRACKING_URI names one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pano3d.types import Pano3DError
+
+EXPERIMENT = "pano3d"
+
+
+class TrackingError(Pano3DError):
+    """The tracking store cannot be reached or used; the message says what to start or switch off."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """An open store. `client` is an MlflowClient; `lock` guards what several processes must not do at once."""
+
+    client: Any
+    uri: str
+    experiment_id: str
+    lock_file: Path
+
+    def lock(self) -> contextlib.AbstractContextManager[None]:
+        """Held by one process of this machine at a time."""
+        return _lock(self.lock_file)
+
+
+def workspace() -> Path:
+    """The project this process works in: the nearest folder above with .dvc or .git, else the current one."""
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / ".dvc").is_dir() or (folder / ".git").exists():
+            return folder
+    return here
+
+
+def home() -> Path:
+    """The project that outlives this process: DVC names it when it runs an experiment in a temporary copy."""
+    named = os.environ.get("DVC_ROOT")
+    return Path(named) if named else workspace()
+
+
+def is_on() -> bool:
+    """Whether runs are recorded; PANO3D_TRACKING=off says no.
+
+    Raises:
+        TrackingError: PANO3D_TRACKING is neither on nor off.
+    """
+    value = os.environ.get("PANO3D_TRACKING", "on").lower()
+    if value not in ("on", "off"):
+        raise TrackingError(f"PANO3D_TRACKING is {value!r}; expected on or off")
+    return value == "on"
+
+
+def address() -> str:
+    """MLFLOW_TRACKING_URI, or the SQLite file of the project, by its absolute path."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home().resolve() / 'mlflow.db'}"
+
+
+def open_store() -> Store:
+    """Connect, creating or upgrading the database and the experiment where needed.
+
+    Raises:
+        TrackingError: the store cannot be reached.
+    """
+    uri = address()
+    database = Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+    lock_file = (database or home() / "mlflow.db").with_suffix(".db.lock")
+    # Two first users migrating one fresh database crash each other.
+    with _lock(lock_file):
+        if database is not None:
+            _follow_moved_folder(database)
+        return Store(*_connect(uri, database), lock_file)
+
+
+def _connect(uri: str, database: Path | None) -> tuple[Any, str, str]:
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    try:
+        try:
+            client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+            experiment = client.get_experiment_by_name(EXPERIMENT)
+        except MlflowException as error:
+            if database is None or "out-of-date database schema" not in str(error):
+                raise
+            subprocess.run([sys.executable, "-m", "mlflow", "db", "upgrade", uri], check=True, capture_output=True)
+            client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+            experiment = client.get_experiment_by_name(EXPERIMENT)
+        if experiment is not None:
+            return client, uri, experiment.experiment_id
+        location = None if database is None else _artifacts(database)
+        return client, uri, client.create_experiment(EXPERIMENT, artifact_location=location)
+    except (MlflowException, subprocess.CalledProcessError) as error:
+        reason = str(error).splitlines()[0]
+        raise TrackingError(
+            f"opening the tracking store {uri}: {reason}; start the server, correct MLFLOW_TRACKING_URI, "
+            "or set PANO3D_TRACKING=off to run without"
+        ) from error
+
+
+def _artifacts(database: Path) -> str:
+    return (database.parent.resolve() / "mlartifacts").as_uri()
+
+
+_LOCATIONS = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
+
+
+def _follow_moved_folder(database: Path) -> None:
+    """MLflow stores absolute artifact paths; rewrite ours when the project folder was moved or renamed."""
+    if not database.is_file():
+        return
+    new = _artifacts(database)
+    with contextlib.closing(sqlite3.connect(database, timeout=60)) as connection, connection:
+        try:
+            query = "SELECT artifact_location FROM experiments WHERE name = ?"
+            row = connection.execute(query, (EXPERIMENT,)).fetchone()
+        except sqlite3.OperationalError:  # no tables yet
+            return
+        old = row[0] if row else new
+        if old == new or not old.startswith("file:") or Path(old.removeprefix("file://")).exists():
+            return
+        for table, column in _LOCATIONS:
+            connection.execute(
+                f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",
+                (new, len(old) + 1, len(old), old),
+            )
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    import fcntl
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield  # closing the file lets go of the lock
