@@ -10,10 +10,9 @@ from torch import nn
 from pano3d.backbones.base import Backbone
 from pano3d.backbones.must3r import Must3r
 from pano3d.backbones.must3r_config import Must3rConfig
-from pano3d.backbones.pi3 import Pi3
-from pano3d.backbones.pi3_config import Pi3Config
+from pano3d.backbones.pi3 import Pi3, Pi3Config
 from pano3d.losses.must3r_geometry import Must3rLossConfig
-from pano3d.losses.pi3_geometry import Pi3LossConfig
+from pano3d.losses.pi3_geometry import Pi3GeometryLossConfig
 from pano3d.panoptic.fusion import FeatureFusion, FusionConfig
 from pano3d.panoptic.mask_decoder import MaskDecoder, MaskDecoderConfig
 from pano3d.types import BackboneOutput, MaskOutput, Views
@@ -43,7 +42,7 @@ class Pi3Choice:
     image_width: int
     image_height: int
     network: Pi3Config
-    geometry_loss: Pi3LossConfig
+    geometry_loss: Pi3GeometryLossConfig
 
     def build(self) -> Backbone:
         return Pi3(self.network)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pano3d.losses.must3r_geometry import Must3rLossConfig, must3r_geometry_loss
 from pano3d.losses.panoptic import PanopticCriterion, PanopticLossConfig
-from pano3d.losses.pi3_geometry import Pi3LossConfig, pi3_geometry_loss
+from pano3d.losses.pi3_geometry import Pi3GeometryLossConfig, pi3_geometry_loss
 from pano3d.model import Pano3D
 from pano3d.types import BackboneOutput, Batch, ConfigError, GeometryTarget
 
@@ -21,7 +21,7 @@ Mode = Literal["geometry_init", "joint", "frozen", "semantic_only", "geometry_on
 
 def make_objective(
     mode: Mode,
-    geometry: Must3rLossConfig | Pi3LossConfig,
+    geometry: Must3rLossConfig | Pi3GeometryLossConfig,
     panoptic: PanopticLossConfig | None = None,
     geometry_weight: float = 1.0,
 ) -> Objective:
