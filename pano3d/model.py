@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal, cast
 
 from torch import nn
 
+from pano3d import config
 from pano3d.backbones.base import Backbone
 from pano3d.backbones.must3r import Must3r
 from pano3d.backbones.must3r_config import Must3rConfig
@@ -49,6 +51,12 @@ class Pi3Choice:
 
 
 BackboneChoice = Must3rChoice | Pi3Choice
+
+
+def backbone_choice(params: Path) -> BackboneChoice:
+    """The `backbone` section of a composed file; its `name` decides which of the two it is."""
+    chosen: BackboneChoice = config.load(params, cast("Any", BackboneChoice), "backbone")
+    return chosen
 
 
 @dataclass(frozen=True)
@@ -94,8 +102,8 @@ class Pano3D(nn.Module):
         }
 
 
-def build_model(config: ModelConfig, num_classes: int) -> Pano3D:
+def build_model(model_config: ModelConfig, num_classes: int) -> Pano3D:
     """A freshly initialised network; draws from torch's global generator."""
-    backbone = config.backbone.build()
-    fusion = FeatureFusion(config.head.fusion, backbone.encoder_width, backbone.decoder_width)
-    return Pano3D(backbone, fusion, MaskDecoder(config.head.decoder, num_classes))
+    backbone = model_config.backbone.build()
+    fusion = FeatureFusion(model_config.head.fusion, backbone.encoder_width, backbone.decoder_width)
+    return Pano3D(backbone, fusion, MaskDecoder(model_config.head.decoder, num_classes))

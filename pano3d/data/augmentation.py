@@ -67,7 +67,8 @@ def augment_colors(
 def _through_jpeg(image: NDArray[np.float32], quality: int) -> NDArray[np.float32]:
     coded = (image * 255).round().astype(np.uint8)
     _, buffer = cv2.imencode(".jpg", coded, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return cv2.imdecode(buffer, cv2.IMREAD_COLOR).astype(np.float32) / 255.0
+    decoded: NDArray[np.uint8] = cv2.imdecode(buffer, cv2.IMREAD_COLOR)  # type: ignore[assignment]
+    return decoded.astype(np.float32) / 255.0
 
 
 def mirror_camera(

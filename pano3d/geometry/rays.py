@@ -7,9 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def fit_pinhole(
-    points_camera: Float[Tensor, "*b h w 3"], *, centred: bool = False
-) -> Float[Tensor, "*b 3 3"]:
+def fit_pinhole(points_camera: Float[Tensor, "*b h w 3"], *, centred: bool = False) -> Float[Tensor, "*b 3 3"]:
     """Intrinsics by least squares, u = focal * x / z + centre, axis by axis over all pixels.
 
     Pixels that are not finite or not in front of the camera do not count. A view without two distinct rays per axis

@@ -141,9 +141,7 @@ def normalise_prediction(
     )
 
 
-def inverse_depth_weight(
-    depth: Float[Tensor, "b v h w"], valid: Bool[Tensor, "b v h w"]
-) -> Float[Tensor, "b v h w"]:
+def inverse_depth_weight(depth: Float[Tensor, "b v h w"], valid: Bool[Tensor, "b v h w"]) -> Float[Tensor, "b v h w"]:
     """1 / depth, bounded by a tenth of each view's mean depth: far points may err more. 0 where not valid."""
     depth = torch.where(valid, depth, 0.0)
     mean = depth.sum((-1, -2), keepdim=True) / valid.sum((-1, -2), keepdim=True).clamp(min=1)

@@ -84,4 +84,16 @@ def check(composed: dict[str, Any], where: str) -> None:
 
 def schemas() -> dict[str, Any]:
     """The dataclass behind each section. Imported here, so that reading this module does not import the rooms."""
-    return {}
+    from pano3d.model import BackboneChoice, HeadConfig
+    from pano3d.stages.geometry_init import GeometryInitConfig
+    from pano3d.stages.joint_finetune import JointFinetuneConfig
+    from pano3d.stages.prepare import PrepareConfig, RoomsDataset
+
+    return {
+        "backbone": BackboneChoice,
+        "head": HeadConfig,
+        "dataset": RoomsDataset,
+        "prepare": PrepareConfig,
+        "geometry_init": GeometryInitConfig,
+        "joint_finetune": JointFinetuneConfig,
+    }

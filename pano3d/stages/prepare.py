@@ -9,14 +9,26 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Literal
 
 from tqdm import tqdm
 
 from pano3d import config, tracking
 from pano3d.data.preparation import SceneTask, prepare_scenes
-from pano3d.data.rooms.generate import RoomsConfig, generate_scene, scene_names
+from pano3d.data.rooms.config import SPLITS, RoomsConfig
+from pano3d.data.rooms.generate import generate_scene, scene_names
 from pano3d.stages.workspace import work_folder
 from pano3d.types import ConfigError
+
+
+@dataclass(frozen=True)
+class RoomsDataset:
+    """The generated rooms as a dataset. license: of the pictures and of every model trained on them alone."""
+
+    name: Literal["rooms"]
+    label_space: Literal["scannet20"]
+    license: str
+    generator: RoomsConfig
 
 
 @dataclass(frozen=True)
@@ -38,17 +50,18 @@ def run(params: Path, output: Path) -> None:
     """
     settings = config.read(params)
     prepare = config.load(params, PrepareConfig, "prepare")
-    rooms = config.load(params, RoomsConfig, "dataset")
+    dataset = config.load(params, RoomsDataset, "dataset")
+    rooms = dataset.generator
     seed = int(settings["seed"])
     tasks = [
         SceneTask(split, name, partial(generate_scene, rooms, seed, split, index))
-        for split in rooms.splits
+        for split in SPLITS
         for index, name in enumerate(scene_names(rooms, split))
     ]
     key = config.digest({"dataset": settings["dataset"], "seed": seed, "source": _source_digest()})
     work = work_folder() / "prepare" / key[:16]
     workers = prepare.workers or os.cpu_count() or 1
-    frames = sum(rooms.frames_per_scene for _ in tasks)
+    frames = sum(rooms.frames.of(task.split) for task in tasks)
     with (
         tracking.run("prepare", settings) as recorder,
         tqdm(total=frames, desc="prepare", unit="frame", mininterval=2.0) as progress,
@@ -63,7 +76,7 @@ def run(params: Path, output: Path) -> None:
                 "gib": float(manifest["bytes"].sum()) / 2**30,
             }
         )
-        recorder.log_input(manifest, rooms.name, str(output), config.digest(list(manifest["sha256"])), "prepared")
+        recorder.log_input(manifest, dataset.name, str(output), config.digest(list(manifest["sha256"])), "prepared")
 
 
 def _single_thread() -> None:
