@@ -31,7 +31,7 @@ class SelfAttention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Multi-head cross-attention without positions. Keys and values travel packed as [k | v], so that they can be kept."""
+    """Multi-head cross-attention without positions; keys and values travel packed as [k | v], ready to be kept."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()

@@ -18,6 +18,8 @@ from pano3d.backbones.must3r_memory import Memory, empty_memory
 from pano3d.backbones.must3r_reading import Reading, causal_plan, mutual_plan, render_plan
 from pano3d.backbones.rope import RopeTable, rope_table
 
+_STORAGE = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
 
 @dataclass(frozen=True)
 class ViewGroup:
@@ -180,6 +182,8 @@ class Must3rDecoder(nn.Module):
         inputs, last = self._blocks(groups, memory, plan)
         passes = self._passes(groups, inputs, last, predict, all_levels)
         entries = self._entries(inputs)
+        if not self.training and self.config.memory_dtype != "compute":
+            entries = [entry.to(_STORAGE[self.config.memory_dtype]) for entry in entries]
         grown = (memory or empty_memory(entries)).append(entries, lengths)
         return passes, grown if kept_memory is None else grown.keep(kept_memory)
 
