@@ -27,7 +27,11 @@ STAGES = {
     "joint_finetune": "geometry and labels train the multi-view decoder and the mask decoder together",
 }
 
-COMMANDS: dict[str, str] = {}
+COMMANDS = {
+    "summary": "the numbers of a reproduction, and where to look further",
+    "verify": "compare a reproduction's metrics with the committed ones",
+    "register": "give the reproduction's models a version in the registry",
+}
 
 _EPILOG = """exit codes: 0 done; 1 something you can mend, said in one line (PANO3D_DEBUG=1 adds the traceback);
 2 wrong usage; 130 interrupted; 143 ended by SIGTERM, in good order"""
