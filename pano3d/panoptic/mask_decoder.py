@@ -134,7 +134,7 @@ class MaskDecoder(nn.Module):
         self,
         levels: list[tuple[Float[Tensor, "b v _ d"], tuple[int, int]]],
         mask_features: Float[Tensor, "b v dm hm wm"],
-    ) -> list[Float[Tensor, "b q d"]]:
+    ) -> list[Float[Tensor, "b q e"]]:
         """The queries before the first and after each layer.
 
         levels: tokens and grid of every level; layer i reads level i modulo their number.

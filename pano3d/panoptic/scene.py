@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -59,7 +59,7 @@ class QuboMerging:
     seed: int = 0
     penalty: float = 1.0
     drop_below: float = 0.01
-    annealing: AnnealingConfig = AnnealingConfig()
+    annealing: AnnealingConfig = field(default_factory=AnnealingConfig)
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class SceneConfig:
     minimum_pixels: segments with fewer pixels over all views are left out.
     """
 
-    merging: StandardMerging | PassMerging | QuboMerging = StandardMerging()
+    merging: StandardMerging | PassMerging | QuboMerging = field(default_factory=StandardMerging)
     minimum_pixels: int = 50
 
 
