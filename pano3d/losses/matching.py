@@ -31,13 +31,14 @@ class MaskCostSums:
         self, logits: Float[Tensor, "*#b q p"], labels: Float[Tensor, "*#b m p"], weight: Float[Tensor, "*#b p"]
     ) -> None:
         weighted = labels * weight[..., None, :]
-        probs = logits.sigmoid()
         column = weight[..., None]
+        segments_and_all = torch.cat([weighted.transpose(-1, -2), column], dim=-1)
+        overlap = logits.sigmoid() @ segments_and_all
         terms = (
             functional.softplus(logits) @ column,
-            logits @ weighted.transpose(-1, -2),
-            probs @ weighted.transpose(-1, -2),
-            probs @ column,
+            logits @ segments_and_all[..., :-1],
+            overlap[..., :-1],
+            overlap[..., -1:],
             weighted.sum(-1)[..., None, :],
             column.sum(-2, keepdim=True),
         )

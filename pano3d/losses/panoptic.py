@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
@@ -188,11 +189,14 @@ class PanopticCriterion:
     def _match(
         self, embeddings: Tensor, class_logits: Tensor, sampled: _Sampled, truth: _Truth
     ) -> Int[Tensor, "l b m"]:
+        layers, own = len(embeddings), len(sampled.features)
+        # Layers that share their points are rows of one product.
+        rows = rearrange(embeddings, "(o l) b q d -> o b (l q) d", o=own)
         sums = MaskCostSums()
         for view in range(sampled.features.shape[2]):
-            logits = embeddings @ sampled.features[:, :, view]
+            logits = rows @ sampled.features[:, :, view]
             sums.add(logits, sampled.labels[:, :, view], sampled.weight[:, :, view])
-        bce, dice = sums.bce_and_dice()
+        bce, dice = (rearrange(cost, "o b (l q) m -> (o l) b q m", l=layers // own) for cost in sums.bce_and_dice())
         chosen = class_cost(class_logits, truth.class_id.expand(len(class_logits), -1, -1))
         costs = self.config.class_weight * chosen + self.config.bce_weight * bce + self.config.dice_weight * dice
         healthy = class_logits.isfinite().all(-1).all(-1) & embeddings.isfinite().all(-1).all(-1)
