@@ -1,0 +1,111 @@
+"""Inference of the mask decoder against a twin that keeps every head's mask logits and resamples those.
+
+    python -m benchmarks.mask_decoder [--device cuda] [--views 8] [--repeats 2]
+
+Both get the same tokens and mask features. "decode": until the queries' embeddings (ours) or all heads' logits
+(plain, as public code returns them). "masks": until the most probable query of every pixel of the mask grid. That the
+two agree is tests/panoptic/test_mask_decoder.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from einops import rearrange
+from torch import Tensor
+from torch.nn import functional
+
+from benchmarks.measure import cost_of, report
+from pano3d.panoptic.attention import sine_position_code
+from pano3d.panoptic.mask_decoder import MaskDecoder, MaskDecoderConfig
+
+GRID = (24, 32)  # 384 x 512 in patches of 16
+SIZES = {
+    "D 768, 6 layers": MaskDecoderConfig(768, 6, 8, 2048, 200, token_width=768, mask_width=256),
+    "D 256, 9 layers": MaskDecoderConfig(256, 9, 8, 2048, 200, token_width=256, mask_width=256),
+}
+
+
+def prepare(size: str, stride: int, views: int, way: str, device: str) -> Callable[[], object]:
+    """Weights and inputs, then the measured call."""
+    torch.manual_seed(0)
+    config = SIZES[size]
+    network = MaskDecoder(config, num_classes=20).eval().to(device)
+    up = 16 // stride
+    tokens = torch.randn(1, views, GRID[0] * GRID[1], config.token_width, device=device)
+    features = torch.randn(1, views, config.mask_width, up * GRID[0], up * GRID[1], device=device)
+    return torch.no_grad()(partial(WAYS[way], network, tokens, features))
+
+
+def lean_decode(network: MaskDecoder, tokens: Tensor, features: Tensor) -> Tensor:
+    return network(tokens, GRID, features).mask_embeddings[0]
+
+
+def lean_masks(network: MaskDecoder, tokens: Tensor, features: Tensor) -> Tensor:
+    embeddings = lean_decode(network, tokens, features)[0]
+    return torch.stack([torch.einsum("qd,dhw->qhw", embeddings, view).argmax(0) for view in features[0]])
+
+
+def plain_decode(network: MaskDecoder, tokens: Tensor, features: Tensor) -> list[Tensor]:
+    """Logits of every head for all queries and views, resampled to the token grid for the attention mask."""
+    memory = rearrange(network.input_proj(tokens), "b v t d -> b (v t) d") + network.level_embed.weight[0]
+    position = sine_position_code(GRID, network.config.width, tokens.device).repeat(tokens.shape[1], 1)[None]
+    x, place = network.query_feat.weight[None], network.query_embed.weight[None]
+    heads = []
+    for index in range(network.config.layers + 1):
+        normed = network.decoder_norm(x)
+        network.class_head(normed)
+        logits = torch.einsum("bqd,bvdhw->bqvhw", network.mask_embed(normed), features)
+        heads.append(logits)
+        if index == network.config.layers:
+            return heads
+        small = functional.interpolate(logits[0], size=GRID, mode="bilinear", align_corners=False)
+        readable = small.flatten(1)[None].sigmoid() >= 0.5
+        readable |= ~readable.any(-1, keepdim=True)
+        x = network.cross_attn_layers[index](x, place, memory, position, readable)
+        x = network.self_attn_layers[index](x, place)
+        x = network.ffn_layers[index](x)
+    return heads
+
+
+def plain_masks(network: MaskDecoder, tokens: Tensor, features: Tensor) -> Tensor:
+    return plain_decode(network, tokens, features)[-1][0].argmax(0)
+
+
+WAYS = {
+    "lean decode": lean_decode,
+    "plain decode": plain_decode,
+    "lean masks": lean_masks,
+    "plain masks": plain_masks,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--views", type=int, default=8)
+    parser.add_argument("--strides", type=int, nargs="+", default=[2, 4])
+    parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=list(SIZES))
+    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--long", type=int, default=0, help="views of one more run of ours alone, stride 4 (50)")
+    chosen = parser.parse_args()
+    for size in chosen.sizes:
+        for stride in chosen.strides:
+            for step in ("decode", "masks"):
+                lean, plain = (
+                    cost_of(
+                        partial(prepare, size, stride, chosen.views, f"{way} {step}"), chosen.device, chosen.repeats
+                    )
+                    for way in ("lean", "plain")
+                )
+                report(f"{size}, {chosen.views} views, stride {stride}, {step}", lean, plain)
+        if chosen.long:
+            alone = cost_of(partial(prepare, size, 4, chosen.long, "lean masks"), chosen.device, 1)
+            print(f"{size}, {chosen.long} views, stride 4, masks: {alone.seconds:.2f} s, {alone.mebibytes:.0f} MiB")
+
+
+if __name__ == "__main__":
+    main()
