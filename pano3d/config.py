@@ -14,14 +14,18 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union
+from typing import Any, Literal, TypeVar, Union, overload
 
 from pano3d.types import ConfigError
 
 Schema = TypeVar("Schema")
 
 
-def load(source: str | Path | Mapping[str, Any], schema: type[Schema], section: str = "") -> Schema:
+@overload
+def load(source: str | Path | Mapping[str, Any], schema: type[Schema], section: str = "") -> Schema: ...
+@overload
+def load(source: str | Path | Mapping[str, Any], schema: object, section: str = "") -> Any: ...
+def load(source: str | Path | Mapping[str, Any], schema: Any, section: str = "") -> Any:
     """Fill a dataclass from a YAML file or a mapping.
 
     Understands nested dataclasses, `X | None` and other unions, Literal, list, tuple, dict[str, X], Path and the plain
@@ -41,8 +45,7 @@ def load(source: str | Path | Mapping[str, Any], schema: type[Schema], section: 
         if not isinstance(value, Mapping) or part not in value:
             raise ConfigError(f"{_place(where, section)}: there is no section {part!r}{_accepted(value)}")
         value = value[part]
-    filled: Schema = _convert(value, schema, where, section)
-    return filled
+    return _convert(value, schema, where, section)
 
 
 def read(path: str | Path) -> dict[str, Any]:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal
 
 from torch import nn
 
-from pano3d import config
 from pano3d.backbones.base import Backbone
 from pano3d.backbones.must3r import Must3r
 from pano3d.backbones.must3r_config import Must3rConfig
@@ -51,12 +49,6 @@ class Pi3Choice:
 
 
 BackboneChoice = Must3rChoice | Pi3Choice
-
-
-def backbone_choice(params: Path) -> BackboneChoice:
-    """The `backbone` section of a composed file; its `name` decides which of the two it is."""
-    chosen: BackboneChoice = config.load(params, cast("Any", BackboneChoice), "backbone")
-    return chosen
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch
 
 from pano3d import config
 from pano3d.data.label_spaces import label_space
-from pano3d.model import HeadConfig, ModelConfig, backbone_choice, build_model
+from pano3d.model import BackboneChoice, HeadConfig, ModelConfig, build_model
 from pano3d.model_files import load_strictly, read_model
 from pano3d.stages.fitting import Fit, fit
 from pano3d.training.loop import TrainingConfig
@@ -38,7 +38,7 @@ def run(params: Path, data: Path, output: Path, results: Path) -> None:
     """Train the backbone's geometry; `output` receives the model, `results` its curve and metrics."""
     settings = config.read(params)
     stage = config.load(params, GeometryInitConfig, "geometry_init")
-    backbone = backbone_choice(params)
+    backbone: BackboneChoice = config.load(params, BackboneChoice, "backbone")
     model_config = ModelConfig(backbone, config.load(params, HeadConfig, "head"), settings["dataset"]["label_space"])
     torch.manual_seed(int(settings["seed"]))
     model = build_model(model_config, len(label_space(model_config.label_space).names))

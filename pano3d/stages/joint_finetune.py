@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pano3d import config
 from pano3d.losses.panoptic import PanopticLossConfig
-from pano3d.model import backbone_choice
+from pano3d.model import BackboneChoice
 from pano3d.model_files import read_model
 from pano3d.stages.fitting import Fit, fit
 from pano3d.training.loop import TrainingConfig
@@ -36,7 +36,7 @@ def run(params: Path, data: Path, start: Path, output: Path, results: Path) -> N
     """Fine-tune the model in `start`; `output` receives the model, `results` its curve and metrics."""
     settings = config.read(params)
     stage = config.load(params, JointFinetuneConfig, "joint_finetune")
-    backbone = backbone_choice(params)
+    backbone: BackboneChoice = config.load(params, BackboneChoice, "backbone")
     model, description = read_model(start)
     fit(
         Fit(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -75,7 +77,7 @@ def _log(opened: store.Store, candidate: Candidate) -> str:
         "license": candidate.license,
         **candidate.tags,
     }
-    with runs.run("register", candidate.params, tags=tags) as recorder, _mlflow_at(opened.uri):
+    with runs.run("register", candidate.params, tags=tags) as recorder, mlflow_at(opened.uri):
         recorder.log_metrics(candidate.metrics)
         with mlflow.start_run(run_id=recorder.run_id):
             logged = mlflow.pyfunc.log_model(
@@ -102,18 +104,22 @@ def _identity(opened: store.Store, recorder: runs.Recorder) -> dict[str, str]:
 
 
 @contextmanager
-def _mlflow_at(uri: str) -> Iterator[None]:
-    """MLflow's model functions work on a global address; give it back afterwards."""
-    import mlflow
+def mlflow_at(uri: str) -> Iterator[None]:
+    """MLflow's model functions work on a global address; give it back afterwards. Their remarks about type hints and
+    environments concern MLflow's own classes and are kept quiet."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        import mlflow.pyfunc
 
-    tracking, registry = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
-    mlflow.set_tracking_uri(uri)
-    mlflow.set_registry_uri(uri)
-    try:
-        yield
-    finally:
-        mlflow.set_tracking_uri(tracking)
-        mlflow.set_registry_uri(registry)
+        tracking, registry = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
+        mlflow.set_tracking_uri(uri)
+        mlflow.set_registry_uri(uri)
+        try:
+            yield
+        finally:
+            mlflow.set_tracking_uri(tracking)
+            mlflow.set_registry_uri(registry)
 
 
 def signature() -> Any:

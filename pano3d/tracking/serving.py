@@ -18,7 +18,8 @@ class ServedModel(mlflow.pyfunc.PythonModel):
 
         self._reconstructor = pano3d.load(context.artifacts["model"])
 
-    def predict(self, context: Any, model_input: Any, params: Any = None) -> dict[str, Any]:
+    # MLflow would read type hints as the model's signature, which is given where the model is logged.
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
         scene = self._reconstructor.reconstruct(np.asarray(model_input, dtype=np.uint8))
         return {
             "points_world": scene.points_world,

@@ -1,0 +1,44 @@
+"""summary: the table people see at the end of `make repro`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pano3d import cli
+from tests.commands.project import reproduction
+
+
+def test_the_table_and_where_to_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(reproduction(tmp_path))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("PANO3D_TRACKING", "on")
+    assert cli.main(["summary"]) == 0
+    printed = capsys.readouterr().out
+    rows = {line.split("  ")[0]: line.split() for line in printed.splitlines()}
+    assert rows["depth error"] == ["depth", "error", "20.0", "10.0", "20.0", "10.0"]
+    assert rows["PQ scene"] == ["PQ", "scene", "-", "50.0", "[40.0,", "60.0]", "-", "50.0", "[40.0,", "60.0]"]
+    assert f"mlflow ui --backend-store-uri sqlite:///{tmp_path}/mlflow.db" in printed
+    assert "pano3d-must3r, pano3d-pi3" in printed
+    assert f"{tmp_path}/reports/rooms/report/index.html" in printed
+
+
+def test_no_results_say_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["summary", "--dataset", "rooms"]) == 1
+    assert "run `dvc repro` first" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("text", "said"), [("{", "not JSON"), ("[]", "expected a mapping")])
+def test_damaged_metrics_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], text: str, said: str
+) -> None:
+    monkeypatch.chdir(reproduction(tmp_path))
+    (tmp_path / "results/rooms/pi3/evaluate/metrics.json").write_text(text)
+    assert cli.main(["summary"]) == 1
+    assert said in capsys.readouterr().err
