@@ -68,6 +68,23 @@ def test_reference_is_the_one_asked_for() -> None:
 
 
 @torch.no_grad()
+def test_mixed_sizes_keep_order_and_reference() -> None:
+    model, images = network(), photos(3)
+    assert_each = zip(model.reconstruct_mixed(list(images[0]), reference=1), range(3))
+    together = model(Views(images, reference=1))
+    for one, view in assert_each:
+        torch.testing.assert_close(one.points_world[:, 0], together.points_world[:, view], rtol=1e-5, atol=1e-5)
+    mixed = [photos(1, height=64, width=48)[0, 0], images[0, 0], images[0, 1]]
+    outputs = model.reconstruct_mixed(mixed, reference=0)
+    assert [tuple(one.confidence.shape) for one in outputs] == [(1, 1, 64, 48), (1, 1, 48, 64), (1, 1, 48, 64)]
+    # Another order of the same photos with the same reference first: a different frame would show.
+    again = model.reconstruct_mixed([mixed[1], mixed[0], mixed[2]], reference=1)
+    torch.testing.assert_close(again[1].points_world, outputs[0].points_world, rtol=1e-5, atol=1e-5)
+    with pytest.raises(DataError, match="reference view 3"):
+        model.reconstruct_mixed(mixed, reference=3)
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("mode", ["norm_y", "raw"])
 def test_memory_modes_agree(mode: Any) -> None:
     model, images = network(), photos(4)
