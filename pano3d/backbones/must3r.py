@@ -15,6 +15,7 @@ from pano3d.backbones.must3r_encoder import Must3rEncoder
 from pano3d.backbones.must3r_head import activate
 from pano3d.backbones.must3r_memory import Memory
 from pano3d.backbones.must3r_reading import draw_kept, draw_survivors
+from pano3d.backbones.must3r_schedule import render_views, update_views
 from pano3d.types import BackboneOutput, DataError, Views
 
 
@@ -86,6 +87,37 @@ class Must3r(Backbone):
         chunk = self.config.views_per_chunk or num_views
         starts = range(0, num_views, chunk)
         return [self.decoder.render([select_views(group, range(num_views)[i : i + chunk])], memory)[0] for i in starts]
+
+    def reconstruct_mixed(self, images: Sequence[Float[Tensor, "3 _ _"]], reference: int = 0) -> list[BackboneOutput]:
+        """Views of several sizes in one reconstruction, e.g. portraits among landscapes; inference only.
+
+        The memory is filled in the caller's order after the reference, whatever the sizes are.
+
+        Args:
+            images: RGB in [0, 1]; each side a multiple of the patch size.
+            reference: image whose camera frame is the world.
+
+        Returns:
+            one output of one scene and one view per image, in the caller's order.
+
+        Raises:
+            DataError: as `forward`.
+        """
+        if not 0 <= reference < len(images):
+            raise DataError(
+                f"reconstructing: reference view {reference} does not exist among {len(images)} images of mixed sizes; "
+                "pass at least one image and a reference among them"
+            )
+        for image in images:
+            check_views(Views(image[None, None]), self.patch_size)
+        encoded = [self.encode(image[None, None]) for image in images]
+        order = [reference, *(view for view in range(len(images)) if view != reference)]
+        memory = None
+        for chunk in [order[:2], *([view] for view in order[2:])]:
+            _, memory = update_views(self.decoder, [encoded[view] for view in chunk], memory, predict=False)
+        assert memory is not None
+        passes = render_views(self.decoder, encoded, memory, self.config.views_per_chunk)
+        return [self._output(group, [one], [0]) for group, one in zip(encoded, passes)]
 
     def parts(self) -> dict[Part, list[nn.Parameter]]:
         """Every parameter exactly once; the final norm of the decoder belongs to the decoder."""

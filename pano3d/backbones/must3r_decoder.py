@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pano3d.backbones.attention import CrossAttention, Mlp, SelfAttention
 from pano3d.backbones.must3r_config import MemoryMode, Must3rConfig
-from pano3d.backbones.must3r_encoder import initialise_linears
+from pano3d.backbones.must3r_encoder import initialise_linears, run_block
 from pano3d.backbones.must3r_head import LinearHead
 from pano3d.backbones.must3r_memory import Memory, empty_memory
 from pano3d.backbones.must3r_reading import Reading, causal_plan, mutual_plan, render_plan
@@ -209,10 +209,12 @@ class Must3rDecoder(nn.Module):
         tokens = self._embed(groups, is_first_call=memory is None)
         spans = self._spans(groups)
         nothing = tokens[:, :0]
+        recompute = self.config.recompute_blocks and self.training
         inputs = []
         for layer, block in enumerate(self.blocks_dec):
             inputs.append(tokens)
-            tokens = block(tokens, spans, nothing if memory is None else memory.values[layer], mode, plan)
+            stored = nothing if memory is None else memory.values[layer]
+            tokens = run_block(block, tokens, spans, stored, mode, plan, recompute=recompute)
         return inputs, tokens
 
     def _embed(self, groups: Sequence[ViewGroup], is_first_call: bool) -> Tensor:

@@ -7,6 +7,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from pano3d.backbones.attention import Mlp, SelfAttention
 from pano3d.backbones.must3r_config import Must3rConfig
@@ -80,8 +81,15 @@ class Must3rEncoder(nn.Module):
             head_width = self.config.encoder_width // self.config.encoder_heads
             table = rope_table(positions, head_width, self.config.rope_base, self.config.rope_scale)
             for block in self.blocks_enc:
-                tokens = block(tokens, table)
+                tokens = run_block(block, tokens, table, recompute=self.config.recompute_blocks and self.training)
             return self.norm_enc(tokens), positions
+
+
+def run_block(block: nn.Module, tokens: Tensor, *context: object, recompute: bool) -> Tensor:
+    """A block, forgetting its activations until the backward pass if asked to."""
+    if recompute and torch.is_grad_enabled():
+        return checkpoint(block, tokens, *context, use_reentrant=False)
+    return block(tokens, *context)
 
 
 def initialise_linears(module: nn.Module) -> None:

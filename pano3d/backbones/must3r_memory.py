@@ -64,6 +64,15 @@ class Memory:
         ]
         return replace(self, values=replaced)
 
+    def values_of(self, view: int) -> list[Tensor]:
+        """The tokens of one view, one (B T D) per layer."""
+        indices = self.indices_of(view)
+        return [value.index_select(1, indices.to(value.device)) for value in self.values]
+
+    def relabel(self, view: int, number: int) -> Memory:
+        """The same tokens with view `view` called `number`."""
+        return replace(self, labels=torch.where(self.labels == view, number, self.labels))
+
 
 def empty_memory(like: list[Tensor]) -> Memory:
     """A memory of no views whose layers have the batch, width, dtype and device of `like`."""

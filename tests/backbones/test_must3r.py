@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from pano3d.backbones.must3r import Must3r, keyframes
 from pano3d.backbones.must3r_config import Must3rConfig, parse_rope
-from pano3d.types import BackboneOutput, ConfigError, DataError, Views
+from pano3d.losses.must3r_geometry import Must3rLossConfig, must3r_geometry_loss
+from pano3d.types import BackboneOutput, ConfigError, DataError, GeometryTarget, Views
 
 TINY = Must3rConfig(
     encoder_width=32,
@@ -65,6 +66,23 @@ def test_reference_is_the_one_asked_for() -> None:
     assert_same(model(Views(images, reference=2)), moved, order=[1, 2, 0, 3])
     other = model(Views(images, reference=0))
     assert (other.points_world - model(Views(images, reference=2)).points_world).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_mixed_sizes_keep_order_and_reference() -> None:
+    model, images = network(), photos(3)
+    assert_each = zip(model.reconstruct_mixed(list(images[0]), reference=1), range(3))
+    together = model(Views(images, reference=1))
+    for one, view in assert_each:
+        torch.testing.assert_close(one.points_world[:, 0], together.points_world[:, view], rtol=1e-5, atol=1e-5)
+    mixed = [photos(1, height=64, width=48)[0, 0], images[0, 0], images[0, 1]]
+    outputs = model.reconstruct_mixed(mixed, reference=0)
+    assert [tuple(one.confidence.shape) for one in outputs] == [(1, 1, 64, 48), (1, 1, 48, 64), (1, 1, 48, 64)]
+    # Another order of the same photos with the same reference first: a different frame would show.
+    again = model.reconstruct_mixed([mixed[1], mixed[0], mixed[2]], reference=1)
+    torch.testing.assert_close(again[1].points_world, outputs[0].points_world, rtol=1e-5, atol=1e-5)
+    with pytest.raises(DataError, match="reference view 3"):
+        model.reconstruct_mixed(mixed, reference=3)
 
 
 @torch.no_grad()
@@ -158,6 +176,39 @@ def test_every_parameter_learns(mode: Any) -> None:
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
         assert parameter.grad.abs().max() > 0, name
+
+
+def test_recomputed_blocks_give_the_same_gradients() -> None:
+    images = photos(3)
+    gradients = []
+    for recompute in (False, True):
+        model = network(replace(TINY, recompute_blocks=recompute)).train()
+        output = model(Views(images))
+        (output.points_world.mean() + output.confidence.mean()).backward()
+        gradients.append([parameter.grad for parameter in model.parameters()])
+    for plain, recomputed in zip(*gradients):
+        torch.testing.assert_close(plain, recomputed, rtol=1e-4, atol=1e-7)
+
+
+def test_learns_one_scene() -> None:
+    """A tilted plane seen by two cameras: the distances halve within some steps."""
+    torch.manual_seed(0)
+    model = Must3r(replace(TINY, training_memory_views=(2, 2))).train()
+    rows, columns = torch.meshgrid(torch.arange(48.0), torch.arange(64.0), indexing="ij")
+    depth = (2 + 0.01 * columns + 0.02 * rows).expand(1, 2, 48, 64)
+    intrinsics = torch.tensor([[50.0, 0, 32], [0, 50, 24], [0, 0, 1]]).expand(1, 2, 3, 3)
+    poses = torch.eye(4).repeat(1, 2, 1, 1)
+    poses[0, 1, 0, 3] = 0.5
+    target, views = GeometryTarget(depth, intrinsics, poses), Views(photos(2))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    distances = []
+    for _ in range(30):
+        parts = must3r_geometry_loss(model(views), target, Must3rLossConfig(), reference=0)
+        optimizer.zero_grad()
+        parts["total"].backward()
+        optimizer.step()
+        distances.append(float(parts["world_distance"] + parts["camera_distance"]))
+    assert distances[-1] < distances[0] / 2
 
 
 def test_parts_cover_every_parameter_once() -> None:

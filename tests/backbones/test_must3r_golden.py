@@ -13,6 +13,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from pano3d.backbones.must3r_decoder import GroupPass, ViewGroup
+from pano3d.backbones.must3r_memory import Memory
+from pano3d.backbones.must3r_schedule import offline_memory, online_memory, render_views
 from tests.doors import must3r as door
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "must3r"
@@ -173,3 +176,53 @@ def test_loss(tag: str) -> None:
     assert_close(loss.detach().reshape(1), OUTPUTS[f"loss.{tag}.value"], tag, 1e-6)
     expected = OUTPUTS[f"loss.{tag}.grad_raw"]
     assert (raw.grad - expected).abs().max() <= 3e-5 * expected.abs().max(), tag
+
+
+def video_views(model: door.Must3rDoor) -> list[ViewGroup]:
+    views = []
+    for view in range(CONFIG["sequence"]["n"]):
+        image = INPUTS[f"video.img.{view}"].float().div(255).sub(0.5).div(0.5)
+        tokens, positions = model.encode(image, INPUTS[f"video.true_shape.{view}"])
+        views.append(ViewGroup(tokens[:, None], positions[0], (48, 64)))
+    return views
+
+
+def assert_memory(memory: Memory, tag: str) -> None:
+    assert memory.labels.tolist() == OUTPUTS[f"{tag}.mem_labels"][0].tolist()
+    for layer in (0, 2):
+        assert_close(memory.values[layer], OUTPUTS[f"{tag}.mem.{layer}"], f"{tag} memory {layer}")
+
+
+def assert_maps(passes: list[GroupPass], key: str) -> None:
+    maps = torch.cat([one.raw for one in passes if one.raw is not None], dim=1)[0]
+    assert_close(maps[:, ::5, ::7], OUTPUTS[key], key)
+
+
+@pytest.mark.parametrize(("tag", "refinements"), [("offline", 0), ("offline_ref1", 1)])
+@torch.no_grad()
+def test_offline_schedule(tag: str, refinements: int) -> None:
+    model = build()
+    views = video_views(model)
+    chunks = CONFIG["sequence"]["off"]
+    passes, memory = offline_memory(model.decoder, views[: sum(chunks)], refinements=refinements, chunks=chunks)
+    assert_maps(passes, f"{tag}.first_pass.raw_sub")
+    assert_memory(memory, tag)
+    assert_maps(render_views(model.decoder, views, memory), f"{tag}.render.raw_sub")
+    assert_maps(render_views(model.decoder, views, memory, chunk=3), f"{tag}.render.raw_sub")
+
+
+@pytest.mark.parametrize(
+    ("tag", "local_context", "refinements"), [("video", 2, 0), ("video_ref1", 2, 1), ("video_ctx0", 0, 0)]
+)
+@torch.no_grad()
+def test_online_schedule(tag: str, local_context: int, refinements: int) -> None:
+    model = build()
+    passes, memory = online_memory(
+        model.decoder,
+        video_views(model),
+        lambda number, _: number % CONFIG["sequence"]["every"] == 0,
+        local_context=local_context,
+        refinements=refinements,
+    )
+    assert_maps(passes, f"{tag}.raw_sub")
+    assert_memory(memory, tag)

@@ -124,7 +124,7 @@ class Must3rDoor:
         return named
 
     def rope(self, tokens: Tensor, pos: Tensor, f0: float) -> Tensor:
-        return rotate(tokens, rope_table(pos, tokens.shape[-1], 100.0, f0))
+        return rotate(tokens, rope_table(pos, tokens.shape[-1], 100.0, float(f0)))
 
     def loss(
         self,
@@ -139,7 +139,7 @@ class Must3rDoor:
         config = Must3rLossConfig(
             normalisation="metric" if norm_mode.startswith("?") else "relative",
             log_space={True: "both", False: "none", "before": "world"}[loss_in_log],  # type: ignore[arg-type]
-            alpha=alpha,
+            alpha=float(alpha),
             sky_distance=float(sky_loss_value),
         )
         truth = truth_from_points(
