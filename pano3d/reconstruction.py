@@ -10,9 +10,9 @@ from jaxtyping import Float, UInt8
 from numpy.typing import NDArray
 
 from pano3d.data.label_spaces import LabelSpace
-from pano3d.geometry.alignment import umeyama
+from pano3d.geometry.alignment import align_similarity, apply_transform, move_cameras, scale_of
 from pano3d.geometry.cameras import recover_cameras
-from pano3d.geometry.rays import intrinsics_from_points
+from pano3d.geometry.rays import fit_pinhole
 from pano3d.model import Pano3D
 from pano3d.panoptic.scene import SceneConfig, assemble_scene
 from pano3d.types import BackboneOutput, DataError, PanopticScene, Views
@@ -95,7 +95,7 @@ def _cameras(output: BackboneOutput) -> tuple[NDArray[np.float64], NDArray[np.fl
         cameras = recover_cameras(output.points_world, output.points_camera, output.confidence)
         world, intrinsics = cameras.world_from_camera, cameras.intrinsics
     else:
-        world, intrinsics = output.world_from_camera, intrinsics_from_points(output.points_camera)
+        world, intrinsics = output.world_from_camera, fit_pinhole(output.points_camera)
     return world[0].cpu().numpy().astype(np.float64), intrinsics[0].cpu().numpy().astype(np.float64)
 
 
@@ -111,14 +111,10 @@ def carry_to_cameras(scene: PanopticScene, world_from_camera: NDArray[np.float64
             f"aligning to known cameras: {len(scene.world_from_camera)} views and poses of shape "
             f"{world_from_camera.shape}; expected one 4x4 matrix per view"
         )
-    similarity = umeyama(scene.world_from_camera[:, :3, 3], world_from_camera[:, :3, 3])
-    scale = float(np.cbrt(np.linalg.det(similarity[:3, :3])))
-    points = scene.points_world @ similarity[:3, :3].T + similarity[:3, 3]
-    poses = similarity @ scene.world_from_camera
-    poses[:, :3, :3] /= scale
+    known_from_world = align_similarity(scene.world_from_camera[:, :3, 3], world_from_camera[:, :3, 3])
     return replace(
         scene,
-        points_world=points.astype(np.float32),
-        depth=(scene.depth * scale).astype(np.float32),
-        world_from_camera=poses,
+        points_world=apply_transform(known_from_world, scene.points_world).astype(np.float32),
+        depth=(scene.depth * scale_of(known_from_world)).astype(np.float32),
+        world_from_camera=move_cameras(known_from_world, scene.world_from_camera),
     )

@@ -28,7 +28,7 @@ class SceneTask:
 
 
 def prepare_scenes(
-    tasks: list[SceneTask], work: Path, output: Path, executor: Executor, on_done: Callable[[int], None]
+    tasks: list[SceneTask], work: Path, output: Path, executor: Executor, on_done: Callable[[int], object]
 ) -> pd.DataFrame:
     """Build every scene that `work` does not hold yet, then publish all of them in `output` with a manifest.
 

@@ -68,7 +68,7 @@ def run(params: Path, output: Path) -> None:
         # Not forked: the parent runs threads of its own, which a fork would leave half alive.
         ProcessPoolExecutor(workers, mp_context=get_context("forkserver"), initializer=_single_thread) as executor,
     ):
-        manifest = prepare_scenes(tasks, work, output, executor, on_done=lambda count: progress.update(count) and None)
+        manifest = prepare_scenes(tasks, work, output, executor, progress.update)
         recorder.log_metrics(
             {
                 "scenes": len(manifest),

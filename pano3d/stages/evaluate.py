@@ -1,0 +1,123 @@
+"""evaluate: the geometry-initialised and the joint model of a backbone against the validation scenes."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.numpy import save_file
+from tqdm import tqdm
+
+from pano3d import config, tracking
+from pano3d.data.label_spaces import LabelSpace, label_space
+from pano3d.data.preparation import read_manifest, split_paths
+from pano3d.evaluation import (
+    EvaluationConfig,
+    evaluate_scenes,
+    load_reconstructor,
+    load_views,
+    truth_of,
+)
+from pano3d.metrics.scene_scores import (
+    DECISIONS,
+    GEOMETRY_METRICS,
+    PANOPTIC_METRICS,
+    DatasetScores,
+    SceneScores,
+    aggregate_scenes,
+    plain_scene,
+)
+
+
+def run(params: Path, data: Path, start: Path, model: Path, output: Path, results: Path) -> None:
+    """Score both models.
+
+    Args:
+        start, model: folders of the geometry-initialised and of the joint model.
+        output: per-scene scores, per-class table and example predictions, for the report.
+        results: metrics.json: the joint model's numbers, and under "geometry_init" the other's geometry.
+    """
+    settings = config.read(params)
+    evaluation = config.load(params, EvaluationConfig, "evaluate")
+    labels = label_space(settings["dataset"]["label_space"])
+    seed = int(settings["seed"])
+    paths = split_paths(data, evaluation.split)
+    backbone = settings["backbone"]["name"]
+    with tracking.run("evaluate", settings) as recorder:
+        recorder.log_input(read_manifest(data), settings["dataset"]["name"], str(data), "", "evaluation")
+        scores: dict[str, list[SceneScores]] = {}
+        with tqdm(total=2 * len(paths), desc=f"evaluate {backbone}", unit="scene", mininterval=2.0) as progress:
+            for name, folder in (("geometry_init", start), ("joint", model)):
+                scores[name] = evaluate_scenes(folder, paths, evaluation, progress.update)
+        totals = {
+            name: aggregate_scenes(each, np.array(labels.is_thing), seed, evaluation.scores.resamples)
+            for name, each in scores.items()
+        }
+        metrics = {
+            **_rounded(totals["joint"].values, (*GEOMETRY_METRICS, *PANOPTIC_METRICS)),
+            "geometry_init": _rounded(totals["geometry_init"].values, GEOMETRY_METRICS),
+            "scenes": len(paths),
+        }
+        if output.exists():
+            shutil.rmtree(output)
+        output.mkdir(parents=True)
+        _write_json(output / "protocol.json", {"decisions": dict(DECISIONS), "evaluation": config.plain(evaluation)})
+        _write_json(output / "scenes.json", {name: [plain_scene(s) for s in each] for name, each in scores.items()})
+        _write_json(output / "classes.json", _class_table(totals["joint"], labels))
+        for path in paths[: evaluation.examples]:
+            write_example(output / "examples" / f"{path.stem}.safetensors", model, path, evaluation)
+        results.mkdir(parents=True, exist_ok=True)
+        _write_json(results / "metrics.json", metrics)
+        recorder.log_metrics(metrics)
+        recorder.log_artifact(output)
+
+
+def write_example(target: Path, folder: Path, path: Path, evaluation: EvaluationConfig) -> None:
+    """Prediction and truth of one scene as arrays, for the report's pictures and point clouds."""
+    reconstructor = load_reconstructor(folder, evaluation.scene, torch.device("cpu"))
+    views = load_views(path, evaluation.views, reconstructor.image_width, reconstructor.image_height)
+    scene = reconstructor.reconstruct(views.colors)
+    truth = truth_of(views, reconstructor.labels.name)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    save_file(
+        {
+            "colors": np.ascontiguousarray(scene.colors),
+            "points_world": scene.points_world,
+            "world_from_camera": scene.world_from_camera,
+            "confidence": scene.confidence,
+            "segment_id": scene.segment_id,
+            "class_id": scene.class_id,
+            "true_segment_id": truth.segment_id,
+            "true_class_id": truth.class_of(truth.segment_id),
+            "scan_from_camera": truth.scan_from_camera,
+        },
+        target,
+    )
+
+
+def _rounded(values: Mapping[str, float], names: tuple[str, ...]) -> dict[str, float | None]:
+    """Four digits, null for undefined: metrics.json holds no NaN and no noise of the last bits."""
+    chosen = [f"{name}{end}" for name in names for end in ("", "_low", "_high")]
+    return {name: round(values[name], 4) if math.isfinite(values[name]) else None for name in chosen}
+
+
+def _class_table(scores: DatasetScores, labels: LabelSpace) -> list[dict[str, Any]]:
+    def number(value: float) -> float | None:
+        return round(float(value), 4) if math.isfinite(value) else None
+
+    return [
+        {"name": name, "is_thing": thing, "pq": number(pq), "iou": number(iou), "iou_3d": number(iou_3d)}
+        for name, thing, pq, iou, iou_3d in zip(
+            labels.names, labels.is_thing, scores.class_pq, scores.class_iou, scores.class_iou_3d, strict=True
+        )
+    ]
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
