@@ -122,10 +122,10 @@ class MlflowRecorder(Recorder):
 
         # MLflow keeps 36 characters of a digest; DVC's ".dir" ending is what it has too many.
         digest = digest.removesuffix(".dir")[:36]
-        with warnings.catch_warnings():  # MLflow registers its own local source twice and says so
-            warnings.filterwarnings("ignore", "The specified dataset source can be interpreted in multiple ways")
+        with warnings.catch_warnings():  # about its own source being registered twice, and integers that may be missing
+            warnings.simplefilter("ignore", UserWarning)
             dataset = mlflow.data.from_pandas(table, source=source, name=name, digest=digest)
-        entry = DatasetInput(dataset._to_mlflow_entity(), [InputTag(MLFLOW_DATASET_CONTEXT, context)])
+            entry = DatasetInput(dataset._to_mlflow_entity(), [InputTag(MLFLOW_DATASET_CONTEXT, context)])
         self._attempt(name, self._client.log_inputs, [entry])
 
     def end(self, status: str) -> None:

@@ -84,6 +84,7 @@ def open_store() -> Store:
 
 
 def _connect(uri: str, database: Path | None) -> tuple[Any, str, str]:
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # its progress is not ours
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 

@@ -49,7 +49,9 @@ def test_a_stage_is_recorded_whole(opened: store.Store, tmp_path: Path) -> None:
         run.log_artifact(tmp_path / "maps/a.txt")
         run.log_table(pd.DataFrame({"scene": ["a"], "pq": [0.5]}), "scenes.json")
         run.log_dict({"a": 1}, "extra.json")
-        run.log_input(pd.DataFrame({"scene": ["a"]}), "rooms", "data/prepared/rooms", "0" * 32 + ".dir", "training")
+        run.log_input(
+            pd.DataFrame({"scene": ["a"], "frames": [3]}), "rooms", "data/prepared/rooms", "0" * 32 + ".dir", "training"
+        )
     found = fetch(opened, run)
     assert found.info.status == "FINISHED"
     assert found.info.run_name == "geometry_init@must3r"
