@@ -22,6 +22,9 @@ FLUSH_EVERY = 5.0  # seconds
 FLUSH_AT = 500  # values; MLflow takes 1000 at once
 _LONGEST_PARAMETER = 500
 
+# Stages that both backbones share: they are handed one backbone's file and read nothing about the backbone in it.
+SHARED = ("compose", "prepare", "check_data", "report")
+
 
 class Recorder:
     """What a stage tells about itself. This one listens and keeps nothing: tracking is off."""
@@ -168,6 +171,10 @@ def run(
         return
     opened = store.open_store()
     named = identity.identity(params, store.workspace(), device)
+    sections = ("seed", "backbone", "head", "dataset", stage)
+    if stage in SHARED:
+        named.pop("backbone", None)
+        sections = ("seed", "dataset", stage)
     with opened.lock():
         end_abandoned(opened)
         parent_id = find_or_create_parent(opened, named)
@@ -178,9 +185,7 @@ def run(
     recorder = MlflowRecorder(opened, str(run_id))
     recorder.set_tags({**_process_tags(), **(tags or {})})
     if not resumed:
-        recorder.log_params(
-            {name: params[name] for name in ("seed", "backbone", "head", "dataset", stage) if name in params}
-        )
+        recorder.log_params({name: params[name] for name in sections if name in params})
         recorder.log_dict(params, "params.yaml")
     status = "KILLED"
     try:

@@ -67,6 +67,15 @@ def test_a_stage_is_recorded_whole(opened: store.Store, tmp_path: Path) -> None:
     assert found.data.tags["note"] == "x"
 
 
+def test_a_shared_stage_belongs_to_no_backbone(opened: store.Store) -> None:
+    with tracking.run("prepare", PARAMS) as run:
+        pass
+    found = fetch(opened, run)
+    assert found.info.run_name == "prepare"
+    assert "backbone" not in found.data.tags
+    assert set(found.data.params) == {"seed", "dataset.name"}
+
+
 def test_identity_tags(opened: store.Store, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (project / "dvc.lock").write_text(
         "stages:\n  prepare:\n    outs:\n    - path: data/prepared/rooms\n      md5: abc.dir\n"

@@ -1,0 +1,151 @@
+"""The whole path with the smoke profile, from a clean clone to registered models, as `make repro` runs it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.project import call, clone, environment
+from tests.test_graph import ALL, BACKBONES, TRAINING
+
+pytestmark = pytest.mark.timeout(1500)
+
+
+@pytest.fixture(scope="module")
+def reproduced(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The clone that `make repro PROFILE=smoke` worked in, and what it printed."""
+    source = clone(tmp_path_factory.mktemp("source"))
+    into = tmp_path_factory.mktemp("smoke")
+    settings = [f"INTO={into}", f"VENV={sys.prefix}", "SETUP=:", "PROFILE=smoke"]
+    printed = call(source, "make", "repro", *settings)
+    assert call(source, "git", "status", "--porcelain") == ""
+    assert not (source / "dvc.lock").exists()
+    assert not (source / "mlflow.db").exists()
+    return into / "pano3d", printed
+
+
+@pytest.fixture(scope="module")
+def runs(reproduced: tuple[Path, str]) -> dict[str, Any]:
+    """Every MLflow run of it, and the tags of the registered versions."""
+    code = """
+import json
+from pano3d.tracking import store
+opened = store.open_store()
+found = opened.client.search_runs([opened.experiment_id])
+aliased = [opened.client.get_model_version_by_alias(name, "challenger") for name in ("pano3d-must3r", "pano3d-pi3")]
+runs = [
+    {"name": r.info.run_name, "status": r.info.status, "tags": r.data.tags, "metrics": r.data.metrics} for r in found
+]
+print(json.dumps({"runs": runs, "versions": {version.name: version.tags for version in aliased}}))
+"""
+    found: dict[str, Any] = json.loads(call(reproduced[0], sys.executable, "-c", code))
+    return found
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_it_ends_with_a_table_and_where_to_look(reproduced: tuple[Path, str]) -> None:
+    project, printed = reproduced
+    for words in ("must3r joint", "pi3 geometry_init", "PQ scene", "mlflow ui", "pano3d-must3r, pano3d-pi3"):
+        assert words in printed
+    assert (project / "reports/rooms/report/index.html").is_file()
+
+
+def test_every_metric_that_is_promised_is_there(reproduced: tuple[Path, str]) -> None:
+    promised = ["pq_scene", "pq_scene_strict", "pq_coco", "miou", "ap50_agnostic"]
+    promised += ["abs_rel", "inlier_103", "rotation_auc30", "coverage"]
+    for backbone in BACKBONES:
+        path = reproduced[0] / f"results/rooms/{backbone}/evaluate/metrics.json"
+        metrics = json.loads(path.read_text())
+        assert {f"{name}{end}" for name in promised for end in ("", "_low", "_high")} <= metrics.keys()
+
+
+def test_every_stage_is_a_run_under_one_parent(runs: dict[str, Any]) -> None:
+    names = {run["name"] for run in runs["runs"]}
+    expected = {*(ALL - {"compose"}), *(f"register@{backbone}" for backbone in BACKBONES)}
+    assert expected <= names
+    assert {run["status"] for run in runs["runs"]} == {"FINISHED"}
+    children = [run for run in runs["runs"] if "stage" in run["tags"]]
+    assert len({run["tags"]["mlflow.parentRunId"] for run in children}) == 1
+    for run in children:
+        assert {"git.sha", "params.sha256", "dvc.lock.sha256", "torch.version", "device"} <= run["tags"].keys()
+    for run in runs["runs"]:
+        if run["name"].split("@")[0] in TRAINING:
+            assert "loss/total" in run["metrics"]
+
+
+def test_both_models_are_registered(reproduced: tuple[Path, str], runs: dict[str, Any]) -> None:
+    for backbone in BACKBONES:
+        tags = runs["versions"][f"pano3d-{backbone}"]
+        weights = reproduced[0] / f"models/rooms/{backbone}/joint_finetune/weights.safetensors"
+        assert tags["weights.sha256"] == sha256(weights)
+        assert tags["license"]
+
+
+def test_a_second_reproduction_runs_nothing(reproduced: tuple[Path, str]) -> None:
+    started = time.monotonic()
+    printed = call(reproduced[0], "dvc", "repro")
+    assert time.monotonic() - started < 15
+    assert "Running stage" not in printed
+    assert "was registered already" in call(reproduced[0], sys.executable, "-m", "pano3d", "register")
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_killed_training_goes_on_to_the_same_weights(
+    reproduced: tuple[Path, str], tmp_path: Path, backbone: str
+) -> None:
+    """SIGKILL after a checkpoint; the same command again ends where the uninterrupted run of the pipeline ended."""
+    project = reproduced[0]
+    base = f"models/rooms/{backbone}"
+    command = [sys.executable, "-m", "pano3d", "joint_finetune", f"results/rooms/{backbone}/params.yaml"]
+    command += ["--data", "data/prepared/rooms", "--start", f"{base}/geometry_init"]
+    command += ["--output", str(tmp_path / "model"), "--results", str(tmp_path / "results")]
+    checkpoints = project / "work/training"
+    assert not list(checkpoints.glob("*.pt"))
+    process = subprocess.Popen(command, cwd=project, env=environment(), stderr=subprocess.DEVNULL)
+    while not list(checkpoints.glob("*.pt")):
+        assert process.poll() is None, "training ended before it wrote a checkpoint"
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "model/model.json").exists()
+    call(project, *command)
+    uninterrupted = project / base / "joint_finetune/weights.safetensors"
+    assert sha256(tmp_path / "model/weights.safetensors") == sha256(uninterrupted)
+    assert not list(checkpoints.glob("*.pt"))
+
+
+def test_a_damaged_archive_stops_the_pipeline_with_its_name(reproduced: tuple[Path, str]) -> None:
+    project = reproduced[0]
+    archive = sorted((project / "data/prepared/rooms/train").glob("*.zip"))[0]
+    content = archive.read_bytes()
+    archive.unlink()  # the cache may share the file
+    archive.write_bytes(content[: len(content) // 2])
+    command = [sys.executable, "-m", "pano3d", "check_data", "results/rooms/must3r/params.yaml"]
+    command += ["--data", "data/prepared/rooms", "--output", "reports/damaged"]
+    done = subprocess.run(command, cwd=project, env=environment(), capture_output=True, text=True, check=False)
+    archive.write_bytes(content)
+    assert done.returncode == 1
+    assert archive.stem in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_missing_input_is_named(reproduced: tuple[Path, str], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pano3d", "joint_finetune", "results/rooms/pi3/params.yaml"]
+    command += ["--data", str(tmp_path / "nothing"), "--start", "models/rooms/pi3/geometry_init"]
+    command += ["--output", str(tmp_path / "model"), "--results", str(tmp_path / "results")]
+    done = subprocess.run(command, cwd=reproduced[0], env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert str(tmp_path / "nothing") in done.stderr
+    assert "Traceback" not in done.stderr
