@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pano3d.tracking import runs, store
+from pano3d.types import WeightsError
 
 CHALLENGER = "challenger"
 
@@ -67,6 +68,27 @@ def find_version(opened: store.Store, name: str, weights_sha256: str) -> str | N
     versions = opened.client.search_model_versions(f"name = '{name}'")
     numbers = [one.version for one in versions if one.tags.get("weights.sha256") == weights_sha256]
     return str(max(numbers, key=int)) if numbers else None
+
+
+def download_model(uri: str) -> Path:
+    """The folder of a registered model, `models:/NAME@ALIAS` or `models:/NAME/VERSION`, fetched from its store.
+
+    Raises:
+        WeightsError: there is no such version, or it holds no model of ours.
+    """
+    opened = store.open_store()
+    with mlflow_at(opened.uri):
+        import mlflow.artifacts
+        from mlflow.exceptions import MlflowException
+
+        try:
+            fetched = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri))
+        except (MlflowException, OSError) as error:
+            raise WeightsError(f"loading {uri}: {str(error).splitlines()[0]}; see `mlflow ui`, Models") from error
+    found = sorted(fetched.rglob("model.json"))
+    if not found:
+        raise WeightsError(f"loading {uri}: it holds no model.json; was it registered by `pano3d register`?")
+    return found[0].parent
 
 
 def _log(opened: store.Store, candidate: Candidate) -> str:
