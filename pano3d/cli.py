@@ -23,8 +23,12 @@ OK, USER_ERROR, USAGE, INTERRUPTED = 0, 1, 2, 130
 STAGES = {
     "compose": "params/ put together, one effective file per backbone",
     "prepare": "raw dataset or seed to scene archives with a manifest",
+    "check_data": "measure every archive and stop where a rule is broken",
     "geometry_init": "a backbone that knows rooms, before any label is shown to it",
     "joint_finetune": "geometry and labels train the multi-view decoder and the mask decoder together",
+    "evaluate": "both models of a backbone against the validation scenes",
+    "compare_confidence": "what joint training does to the confidence map",
+    "report": "everything measured, on one self-contained page",
 }
 
 COMMANDS = {
