@@ -19,13 +19,12 @@ from pano3d.data.preparation import read_manifest
 from pano3d.types import DataError
 
 
-def run(params: Path, data: Path, output: Path, results: Path) -> None:
+def run(params: Path, data: Path, output: Path) -> None:
     """Check a prepared dataset.
 
     Args:
         params: the composed parameters; `check_data` and `dataset.label_space` are read.
         data: folder with manifest.parquet and the archives.
-        results: folder that gets a copy of metrics.json, for the numbers that git keeps.
         output: folder written as a whole: validation.json, metrics.json, summary.html, class_table.csv and .json,
             scenes.csv, frames.csv and data_docs/. Written also where a rule is broken.
 
@@ -45,8 +44,6 @@ def run(params: Path, data: Path, output: Path, results: Path) -> None:
         if output.exists():
             shutil.rmtree(output)
         partial.rename(output)
-        results.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(output / "metrics.json", results / "metrics.json")
         recorder.log_metrics(metrics(facts, verdict, checks))
         for name in ("validation.json", "summary.html", "class_table.csv"):
             recorder.log_artifact(output / name)

@@ -62,7 +62,7 @@ def run(params: Path, results: Path, reports: Path, output: Path) -> None:
             "multi-view decoder is fine-tuned jointly on geometry and panoptic labels. All numbers are measured on the "
             f"{protocol['evaluation']['split']} scenes with {protocol['evaluation']['views']} views each."
         ),
-        dataset=_dataset_rows(settings, _read(results / "check_data" / "metrics.json")),
+        dataset=_dataset_rows(settings, _read(reports / "check_data" / "metrics.json")),
         dataset_pictures=[],
         backbones=[_backbone(name, results, reports, stage, labels) for name in backbones],
         protocol=protocol["decisions"],
