@@ -28,7 +28,7 @@ class DepthView:
 
 @dataclass(frozen=True)
 class Agreement:
-    """compared: pixels where both views see the same segment; disagreeing: share of them off by more than the
+    """compared: pixels where both views see the same segment, in the worse direction; disagreeing: share of them off by more than the
     tolerance (NaN where none); seen: share of the first view's pixels that the second sees too."""
 
     compared: int
@@ -37,15 +37,25 @@ class Agreement:
 
 
 def compare_depth(first: DepthView, second: DepthView, tolerance: float) -> Agreement:
-    """Lift the depth of `first` and project it into `second`.
+    """Lift the depth of each view and project it into the other.
 
     A pixel is compared where its four neighbours in `second` all carry its segment, are not ambiguous and lie on one
-    surface. Inverse depth is interpolated between them, which is exact on a plane at any angle. A point hidden by
-    another part of its own segment counts as disagreeing: allow for a small share.
+    surface. Inverse depth is interpolated between them, which is exact on a plane at any angle. It disagrees where
+    the other view sees farther than the point, through a surface that should have stopped it; a nearer depth only says
+    that another part of the segment (another wall of the room, an arm of the chair) hides the point.
 
     Args:
         tolerance: relative difference of depth that still agrees.
     """
+    there, seen = _project_onto(first, second, tolerance)
+    back, _ = _project_onto(second, first, tolerance)
+    # A wrong pose shows in one direction only when it moves the surface along the line of sight: the worse one counts.
+    off = max((there, back), key=lambda one: (float(one.mean()) if len(one) else -1.0, len(one)))
+    return Agreement(len(off), float(off.mean()) if len(off) else float("nan"), seen)
+
+
+def _project_onto(first: DepthView, second: DepthView, tolerance: float) -> tuple[NDArray[np.bool_], float]:
+    """Whether `second` sees through each compared pixel of `first`, and the share of `first` that `second` sees."""
     height, width = first.depth.shape
     step = max(1, round(np.sqrt(height * width / _MAX_PIXELS)))
     y, x = (grid.ravel() for grid in np.mgrid[0:height:step, 0:width:step])
@@ -55,7 +65,7 @@ def compare_depth(first: DepthView, second: DepthView, tolerance: float) -> Agre
         usable &= ~first.ambiguous[y, x]
     x, y, z = x[usable], y[usable], z[usable]
     if not len(z):
-        return Agreement(0, float("nan"), 0.0)
+        return np.zeros(0, np.bool_), 0.0
     segment = first.segment_id[y, x]
     u, v, z = _project(first, second, x, y, z)
     height, width = second.depth.shape
@@ -64,8 +74,8 @@ def compare_depth(first: DepthView, second: DepthView, tolerance: float) -> Agre
     nearest = second.depth[np.rint(v).astype(np.intp), np.rint(u).astype(np.intp)]
     seen = float((np.abs(nearest - z) <= _SEEN_RATIO * z).sum() / len(inside))
     expected, comparable = _interpolate(second, u, v, segment)
-    off = np.abs(expected[comparable] / z[comparable] - 1) > tolerance
-    return Agreement(len(off), float(off.mean()) if len(off) else float("nan"), seen)
+    off = expected[comparable] / z[comparable] - 1 > tolerance
+    return off, seen
 
 
 def _project(
