@@ -28,8 +28,9 @@ class DepthView:
 
 @dataclass(frozen=True)
 class Agreement:
-    """compared: pixels where both views see the same segment, in the worse direction; disagreeing: share of them off by more than the
-    tolerance (NaN where none); seen: share of the first view's pixels that the second sees too."""
+    """compared: pixels where both views see the same segment, in the worse direction; disagreeing: share of them that
+    the other view sees through by more than the tolerance (NaN where none); seen: share of the first view's pixels
+    that the second sees too."""
 
     compared: int
     disagreeing: float
