@@ -1,0 +1,253 @@
+"""One generated room from (seed, split, index) to the content of its scene archive."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from pano3d.data.archive import Frame, SceneContent, SceneSegment, Surface
+from pano3d.data.rooms.cameras import Camera, camera_rays, walk
+from pano3d.data.rooms.config import QUALITIES, SPLITS, Quality, RoomsConfig
+from pano3d.data.rooms.layout import ROOM_KINDS, plan_room
+from pano3d.data.rooms.lighting import bake, draw_weather
+from pano3d.data.rooms.materials import KINDS
+from pano3d.data.rooms.plan import RoomPlan
+from pano3d.data.rooms.scene import Hits, RoomGeometry, assemble, ray_scenes
+from pano3d.data.rooms.sensor import sense_depth, to_millimetres
+from pano3d.data.rooms.shading import Shader
+from pano3d.data.rooms.surface import measure_overlap, sample_surface
+from pano3d.types import ConfigError
+
+FloatArray = NDArray[np.float32]
+
+DATASET = "rooms"
+LABEL_SPACE = "scannet20"
+LICENSE = "Apache-2.0"
+GENERATOR_VERSION = 1
+
+# ScanNet-20 names of NYU40 classes; the rest of NYU40 is void there.
+_SCANNET20 = {name: name for name in (
+    "wall", "floor", "cabinet", "bed", "chair", "sofa", "table", "door", "window", "bookshelf", "picture", "counter",
+    "desk", "curtain", "shower curtain", "toilet", "sink", "bathtub", "otherfurniture",
+)} | {"refridgerator": "refrigerator"}  # fmt: skip
+_STUFF = ("wall", "floor", "ceiling")
+_SHADOW_BELOW = np.float32(0.35)
+_TARGET_LUMINANCE = 0.42
+
+
+def scene_names(config: RoomsConfig, split: str) -> list[str]:
+    """Names of the rooms of a split, in order of their index."""
+    return [f"{split}-{index:04d}" for index in range(config.scenes.of(split))]
+
+
+def _generators(seed: int, split: str, index: int) -> dict[str, Generator]:
+    """Independent streams, so that a new piece of furniture does not move the light or the surface points."""
+    if split not in SPLITS:
+        raise ConfigError(f"generated rooms have the splits {', '.join(SPLITS)}; got {split!r}")
+    sequence = np.random.SeedSequence([seed, SPLITS.index(split), index])
+    names = ("plan", "light", "camera", "sensor", "surface")
+    return {name: np.random.default_rng(child) for name, child in zip(names, sequence.spawn(len(names)), strict=True)}
+
+
+def generate_scene(config: RoomsConfig, seed: int, split: str, index: int) -> SceneContent:
+    """Build, light and photograph one room.
+
+    Args:
+        config: sizes and quality.
+        seed: of the dataset.
+        split: "train", "validation" or "test"; the last two use shapes and textures that training never shows.
+        index: of the room within the split.
+
+    Returns:
+        The archive's content, a function of the arguments alone: depth and ids are bit-identical in every process.
+
+    Raises:
+        ConfigError: unknown split.
+    """
+    streams = _generators(seed, split, index)
+    quality = QUALITIES[config.quality]
+    kind = ROOM_KINDS[index % len(ROOM_KINDS)]
+    plan = plan_room(kind, streams["plan"], split != "train", quality.cell)
+    geometry = assemble(plan)
+    full, opaque = ray_scenes(geometry)
+    weather = draw_weather(plan, streams["light"])
+    light = bake(plan, geometry, opaque, weather, quality, streams["light"])
+    shader = Shader(geometry, full, opaque, light, weather, quality)
+    cameras = walk(plan, geometry, full, streams["camera"], config.frames.of(split), config.width, config.height)
+    photographer = Photographer(shader, streams["sensor"])
+    frames = [photographer.take(camera, number) for number, camera in enumerate(cameras)]
+    depths = photographer.exact_depths
+    xyz, owner = sample_surface(
+        geometry, photographer.seen_triangles(), cameras, depths, config.surface_spacing, streams["surface"]
+    )
+    return SceneContent(
+        name=scene_names_of(split, index),
+        dataset=DATASET,
+        label_space=LABEL_SPACE,
+        frames=frames,
+        segments=_segments(plan),
+        surface=Surface(xyz, (owner + 1).astype(np.uint16)),
+        overlap=measure_overlap(cameras, depths),
+        license=LICENSE,
+        provenance={
+            "generator": "pano3d.data.rooms",
+            "generator_version": GENERATOR_VERSION,
+            "seed": seed,
+            "split": split,
+            "index": index,
+            "room": kind,
+            "quality": config.quality,
+        },
+    )
+
+
+def scene_names_of(split: str, index: int) -> str:
+    """Name of one room."""
+    return f"{split}-{index:04d}"
+
+
+def _segments(plan: RoomPlan) -> list[SceneSegment]:
+    """Segment id = position in the plan + 1."""
+    return [
+        SceneSegment(position + 1, _SCANNET20.get(placed.source_class), placed.source_class, placed.source_class not in _STUFF)
+        for position, placed in enumerate(plan.objects)
+    ]
+
+
+class Photographer:
+    """Takes the frames of one room in order; exposure follows the scene smoothly."""
+
+    def __init__(self, shader: Shader, generator: Generator):
+        self._shader = shader
+        self._generator = generator
+        self._exposure = 0.0
+        self._seen: list[NDArray[np.int32]] = []
+        self.exact_depths: list[FloatArray] = []
+
+    def seen_triangles(self) -> NDArray[np.int64]:
+        """Sorted rows of triangles that a pixel centre met."""
+        seen = np.unique(np.concatenate(self._seen))
+        return seen[seen >= 0].astype(np.int64)
+
+    def take(self, camera: Camera, number: int) -> Frame:
+        """Photo, depths, ids and masks of one pose."""
+        shader, geometry = self._shader, self._shader.geometry
+        shape = (camera.height, camera.width)
+        origins, directions = camera_rays(camera)
+        hits = shader.full.cast(origins, directions)
+        self._seen.append(np.unique(hits.triangle))
+        exact = hits.t.reshape(shape)
+        self.exact_depths.append(exact)
+        linear = self._linear_color(camera, origins, directions, hits)
+        is_hit = hits.triangle >= 0
+        material = np.where(is_hit, geometry.material[hits.triangle], 0)
+        kind = np.where(is_hit, geometry.columns.kind[material], 0)
+        is_pane, is_mirror = kind == KINDS.index("glass"), kind == KINDS.index("mirror")
+        ambiguous = is_hit & geometry.columns.is_ambiguous[material]
+        facing = self._facing(directions, hits)
+        depth = sense_depth(
+            exact,
+            self._behind(origins, directions, hits, is_pane, is_mirror).reshape(shape),
+            is_pane.reshape(shape),
+            is_mirror.reshape(shape),
+            (ambiguous & ~is_pane & ~is_mirror).reshape(shape),
+            facing.reshape(shape),
+            self._generator,
+        )
+        segment = np.where(is_hit, geometry.object_index[hits.triangle] + 1, 0)
+        return Frame(
+            name=f"{number:06d}",
+            color=self._develop(linear).reshape(*shape, 3),
+            depth_mm=depth,
+            segment_id=segment.astype(np.uint16).reshape(shape),
+            intrinsics=camera.intrinsics,
+            scan_from_camera=camera.scan_from_camera,
+            depth_exact_mm=to_millimetres(exact),
+            ambiguous=ambiguous.reshape(shape),
+            shadow=self._shadow(origins, directions, hits).reshape(shape),
+        )
+
+    def _linear_color(self, camera: Camera, origins: FloatArray, directions: FloatArray, hits: Hits) -> FloatArray:
+        """Mean radiance per pixel: one ray for all, more where neighbours differ."""
+        shader, quality = self._shader, self._shader.quality
+        spread = float(1 / camera.intrinsics[0, 0])
+        color = shader.radiance(origins, directions, hits, spread, 1)
+        edge = self._edges(hits, camera.height, camera.width)
+        color = np.minimum(color, np.float32(6))
+        weight = np.ones(len(color), np.float32)
+        for sample in range(max(quality.edge_samples, quality.inner_samples)):
+            # Points of a rotated grid round the centre, which has been taken.
+            angle = 2 * np.pi * (sample + 0.15) / max(1, quality.edge_samples)
+            shift = (0.36 * np.cos(angle), 0.36 * np.sin(angle))
+            rows = np.arange(len(color)) if sample < quality.inner_samples else edge
+            if sample >= quality.edge_samples or not len(rows):
+                continue
+            start, towards = camera_rays(camera, shift)
+            start, towards = start[rows], towards[rows]
+            more = shader.radiance(start, towards, shader.full.cast(start, towards), spread, 101 + 17 * sample)
+            color[rows] += np.minimum(more, np.float32(6))
+            weight[rows] += 1
+        return color / weight[:, None]
+
+    def _edges(self, hits: Hits, height: int, width: int) -> NDArray[np.int64]:
+        """Pixels whose neighbour shows another object, material or face direction."""
+        geometry = self._shader.geometry
+        key = geometry.object_index[hits.triangle] * 4096 + geometry.material[hits.triangle] * 8
+        normal = geometry.face_normal[hits.triangle]
+        key = key + (normal[:, 0] > 0.3) + 2 * (normal[:, 1] > 0.3) + 4 * (normal[:, 2] > 0.3)
+        grid = np.where(hits.triangle < 0, -1, key).reshape(height, width)
+        edge = np.zeros((height, width), bool)
+        across, down = grid[:, 1:] != grid[:, :-1], grid[1:] != grid[:-1]
+        edge[:, 1:] |= across
+        edge[:, :-1] |= across
+        edge[1:] |= down
+        edge[:-1] |= down
+        return np.flatnonzero(edge)
+
+    def _develop(self, linear: FloatArray) -> NDArray[np.uint8]:
+        """Exposure, a film-like shoulder and the sRGB-like curve."""
+        luminance = linear[:, 0] * 0.3 + linear[:, 1] * 0.59 + linear[:, 2] * 0.11
+        key = _TARGET_LUMINANCE / float(np.exp(np.log(np.maximum(luminance, 0.01)).mean()))
+        self._exposure = key if self._exposure == 0 else 0.7 * self._exposure + 0.3 * key
+        shown = 1 - np.exp(-linear * np.float32(self._exposure))
+        return np.rint(255 * np.power(np.clip(shown, 0, 1), np.float32(1 / 2.2))).astype(np.uint8)
+
+    def _facing(self, directions: FloatArray, hits: Hits) -> FloatArray:
+        normal = self._shader.geometry.face_normal[hits.triangle]
+        x, y, z = directions.T
+        dot = x * normal[:, 0] + y * normal[:, 1] + z * normal[:, 2]
+        return np.abs(dot) / np.sqrt(x * x + y * y + z * z)
+
+    def _shadow(self, origins: FloatArray, directions: FloatArray, hits: Hits) -> NDArray[np.bool_]:
+        """Pixels that see little of the room's windows and lamps."""
+        rows = np.flatnonzero(hits.triangle >= 0)
+        surfel = self._shader.surfels(origins, directions, hits, rows)
+        shadow = np.zeros(len(hits.t), bool)
+        shadow[rows] = surfel.exposedness < _SHADOW_BELOW
+        return shadow
+
+    def _behind(
+        self,
+        origins: FloatArray,
+        directions: FloatArray,
+        hits: Hits,
+        is_pane: NDArray[np.bool_],
+        is_mirror: NDArray[np.bool_],
+    ) -> FloatArray:
+        """Depth of what a sensor may meet through a pane or in a mirror, inf where nothing."""
+        behind = np.full(len(hits.t), np.inf, np.float32)
+        panes = np.flatnonzero(is_pane)
+        if len(panes):
+            behind[panes] = self._shader.opaque.cast(origins[panes], directions[panes]).t
+        mirrors = np.flatnonzero(is_mirror)
+        if len(mirrors):
+            normal = self._shader.geometry.face_normal[hits.triangle[mirrors]]
+            towards = directions[mirrors]
+            dot = towards[:, 0] * normal[:, 0] + towards[:, 1] * normal[:, 1] + towards[:, 2] * normal[:, 2]
+            bounced = (towards - 2 * dot[:, None] * normal).astype(np.float32)
+            start = (origins[mirrors] + hits.t[mirrors, None] * towards + bounced * np.float32(0.003)).astype(np.float32)
+            behind[mirrors] = hits.t[mirrors] + self._shader.opaque.cast(start, bounced).t
+        return behind
+
+

@@ -1,0 +1,253 @@
+"""Materials and the style of one room: which woods, cloths, paints and floors go together.
+
+Palettes and texture families in the `RESERVED` lists appear only in validation and test scenes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+Color = tuple[float, float, float]
+
+KINDS = (
+    "plain", "paint", "wood", "planks", "tiles", "fabric", "stripes", "plaid", "marble", "rug", "picture", "screen",
+    "spine", "leaf", "dots", "zigzag", "checker", "brick", "glass", "mirror",
+)  # fmt: skip
+_KIND_INDEX = {kind: index for index, kind in enumerate(KINDS)}
+
+
+@dataclass(frozen=True)
+class Material:
+    """A solid texture in the object's own frame.
+
+    color, second: linear RGB albedo. scale: pattern period in metres. size: extent (x, z or y) of the pattern for
+    rugs, pictures and screens. gloss: reflectance at normal incidence. emission: radiance that a lamp shows.
+    """
+
+    kind: str
+    color: Color
+    second: Color = (0.0, 0.0, 0.0)
+    scale: float = 0.1
+    size: tuple[float, float] = (1.0, 1.0)
+    axis: int = 0
+    seed: int = 0
+    gloss: float = 0.0
+    emission: float = 0.0
+    is_ambiguous: bool = False
+
+
+@dataclass
+class MaterialTable:
+    """All materials of a scene; equal ones share an index."""
+
+    materials: list[Material] = field(default_factory=list)
+    _index: dict[Material, int] = field(default_factory=dict)
+
+    def add(self, material: Material) -> int:
+        if material not in self._index:
+            self._index[material] = len(self.materials)
+            self.materials.append(material)
+        return self._index[material]
+
+    def columns(self) -> MaterialColumns:
+        """The table as arrays, one row per material."""
+        rows = self.materials
+        color = np.array([m.color for m in rows], np.float32)
+        second = np.array([m.second for m in rows], np.float32)
+        blend = np.array([_SECOND_SHARE.get(m.kind, 0.0) for m in rows], np.float32)[:, None]
+        return MaterialColumns(
+            kind=np.array([_KIND_INDEX[m.kind] for m in rows], np.int32),
+            color=color,
+            second=second,
+            mean=color * (1 - blend) + second * blend,
+            scale=np.array([m.scale for m in rows], np.float32),
+            size=np.array([m.size for m in rows], np.float32),
+            axis=np.array([m.axis for m in rows], np.int32),
+            seed=np.array([m.seed for m in rows], np.int32),
+            gloss=np.array([m.gloss for m in rows], np.float32),
+            emission=np.array([m.emission for m in rows], np.float32),
+            is_ambiguous=np.array([m.is_ambiguous for m in rows], bool),
+        )
+
+
+_SECOND_SHARE = {"wood": 0.4, "planks": 0.4, "tiles": 0.1, "stripes": 0.5, "plaid": 0.4, "marble": 0.2, "rug": 0.4,
+                 "picture": 0.5, "dots": 0.3, "zigzag": 0.5, "checker": 0.5, "brick": 0.15}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class MaterialColumns:
+    """`MaterialTable` as arrays over materials; `mean` is the albedo that indirect light sees."""
+
+    kind: NDArray[np.int32]
+    color: NDArray[np.float32]
+    second: NDArray[np.float32]
+    mean: NDArray[np.float32]
+    scale: NDArray[np.float32]
+    size: NDArray[np.float32]
+    axis: NDArray[np.int32]
+    seed: NDArray[np.int32]
+    gloss: NDArray[np.float32]
+    emission: NDArray[np.float32]
+    is_ambiguous: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Palette:
+    """sRGB colours of a room: walls, accent wall, two cloths, wood light and dark, lacquer."""
+
+    wall: str
+    accent: str
+    cloth: str
+    cloth_second: str
+    wood: str
+    wood_dark: str
+    lacquer: str
+
+
+PALETTES = (
+    Palette("#e9e2d3", "#a8b8a0", "#5d7a8c", "#e8dcc6", "#b98a57", "#8a5f36", "#f2efe9"),
+    Palette("#dfe6ea", "#6f8fa8", "#33506b", "#d9c7a3", "#c9a476", "#9c764b", "#ffffff"),
+    Palette("#f0ead8", "#c98f5f", "#a14f38", "#efe1c4", "#8f5e38", "#5c3a22", "#d9cdb8"),
+    Palette("#e4e4e0", "#8d8f8c", "#6d6f73", "#c9b037", "#7b5a3e", "#4d3726", "#3c4248"),
+    Palette("#efe3de", "#c48a8f", "#8c5563", "#e9d6cf", "#d4b48c", "#a98258", "#f4ece6"),
+    Palette("#e6ead9", "#7d9160", "#596f42", "#dfd6b4", "#a67b4b", "#7a5731", "#e9e7d8"),
+    Palette("#ece8e1", "#b7a894", "#7a6a5b", "#b9cbd0", "#caa27a", "#6b4c34", "#6d8a8a"),
+    Palette("#dde3df", "#4f7a78", "#c9793f", "#e4ddce", "#9a6c42", "#6e4a2c", "#e8e8e4"),
+)
+RESERVED_PALETTES = (
+    Palette("#e7e0ee", "#7f6fa3", "#5a4a86", "#dccfe6", "#bd9468", "#7f5b3a", "#eceaf2"),
+    Palette("#f3e9c9", "#d8a93a", "#2f6d7a", "#f0dca0", "#a8774a", "#55351f", "#f6f1df"),
+    Palette("#d9e4e6", "#3f5f5f", "#b5524a", "#d2dfd9", "#c4a584", "#7d6046", "#2f4550"),
+)
+CLOTHS = ("fabric", "fabric", "stripes", "plaid")
+RESERVED_CLOTHS = ("zigzag", "dots")
+FLOORS = ("planks", "planks", "fabric", "tiles")
+RESERVED_FLOORS = ("checker", "planks")
+WALLS = ("paint", "paint", "paint", "stripes")
+RESERVED_WALLS = ("brick", "dots", "paint")
+
+
+def linear(text: str, factor: float = 1.0) -> Color:
+    """Linear RGB albedo of a `#rrggbb` sRGB colour."""
+    values = [(int(text[i : i + 2], 16) / 255) ** 2.2 * factor for i in (1, 3, 5)]
+    return (values[0], values[1], values[2])
+
+
+def mix(first: Color, second: Color, share: float) -> Color:
+    a, b, c = ((1 - share) * x + share * y for x, y in zip(first, second, strict=True))
+    return (a, b, c)
+
+
+class Style:
+    """The materials of one room, drawn once, and a door to add more."""
+
+    def __init__(self, generator: Generator, is_held_out: bool):
+        self.table = MaterialTable()
+        self.is_held_out = is_held_out
+        self._generator = generator
+        palettes = RESERVED_PALETTES if is_held_out and generator.random() < 0.6 else PALETTES
+        self.palette = palettes[int(generator.integers(len(palettes)))]
+        p = self.palette
+        seed = int(generator.integers(1 << 16))
+        self.wood = self.table.add(Material("wood", linear(p.wood), linear(p.wood_dark), 0.12, axis=0, seed=seed, gloss=0.02))
+        self.wood_upright = self.table.add(
+            Material("wood", linear(p.wood), linear(p.wood_dark), 0.12, axis=2, seed=seed, gloss=0.02)
+        )
+        self.wood_dark = self.table.add(
+            Material("wood", linear(p.wood_dark), linear(p.wood_dark, 0.6), 0.1, axis=0, seed=seed + 1, gloss=0.02)
+        )
+        self.lacquer = self.table.add(Material("paint", linear(p.lacquer), seed=seed, gloss=0.03))
+        self.white = self.table.add(Material("paint", (0.78, 0.77, 0.74), gloss=0.02))
+        self.ceiling = self.table.add(Material("paint", (0.83, 0.83, 0.81), seed=seed))
+        self.ceramic = self.table.add(Material("plain", (0.82, 0.82, 0.8), gloss=0.05))
+        self.metal = self.table.add(Material("plain", (0.42, 0.42, 0.43), gloss=0.25))
+        self.black = self.table.add(Material("plain", (0.03, 0.03, 0.032), gloss=0.04))
+        self.glass = self.table.add(Material("glass", (0.9, 0.95, 0.93), gloss=0.05, is_ambiguous=True))
+        self.mirror = self.table.add(Material("mirror", (0.9, 0.9, 0.9), gloss=0.92, is_ambiguous=True))
+        self.leaf = self.table.add(Material("leaf", linear("#4c7a3a"), linear("#2f5a2a"), 0.05, seed=seed))
+        self.soil = self.table.add(Material("paint", (0.08, 0.05, 0.03)))
+        self.cloth = self.draw_cloth(p.cloth, p.cloth_second)
+        self.cloth_second = self.draw_cloth(p.cloth_second, p.cloth)
+        self.linen = self.table.add(Material("fabric", (0.75, 0.73, 0.7), (0.65, 0.63, 0.6), 0.06, seed=seed))
+
+    def add(self, material: Material) -> int:
+        return self.table.add(material)
+
+    def _pick(self, usual: tuple[str, ...], reserved: tuple[str, ...]) -> str:
+        kinds = reserved if self.is_held_out and self._generator.random() < 0.6 else usual
+        return kinds[int(self._generator.integers(len(kinds)))]
+
+    def draw_cloth(self, first: str, second: str) -> int:
+        kind = self._pick(CLOTHS, RESERVED_CLOTHS)
+        scale = {"fabric": 0.05, "stripes": 0.12, "plaid": 0.2, "zigzag": 0.16, "dots": 0.14}[kind]
+        seed = int(self._generator.integers(1 << 16))
+        share = 0.75 if kind == "fabric" else 0.25
+        color = linear(first)
+        return self.table.add(Material(kind, color, mix(linear(second), color, share), scale, seed=seed))
+
+    def draw_plain_color(self) -> int:
+        """A saturated paint, for books, cups and toys."""
+        hue = self._generator.random()
+        angle = 2 * np.pi * (hue + np.array([0.0, 1 / 3, 2 / 3]))
+        rgb = np.clip(0.32 + 0.26 * np.cos(angle), 0.03, 0.8) * self._generator.uniform(0.4, 1.2)
+        return self.table.add(Material("spine", (float(rgb[0]), float(rgb[1]), float(rgb[2])), (0.6, 0.55, 0.4), 0.08))
+
+    def draw_floor(self, is_wet: bool) -> int:
+        kind = self._pick(FLOORS, RESERVED_FLOORS)
+        if is_wet and kind in ("fabric", "planks"):
+            kind = "checker" if self.is_held_out else "tiles"
+        seed = int(self._generator.integers(1 << 16))
+        p = self.palette
+        if kind == "planks":
+            return self.add(Material("planks", linear(p.wood), linear(p.wood_dark), 0.16, seed=seed, gloss=0.04))
+        if kind == "fabric":
+            grey = mix(linear(p.cloth_second, 0.7), (0.25, 0.24, 0.22), 0.6)
+            return self.add(Material("fabric", grey, mix(grey, (0.1, 0.1, 0.1), 0.25), 0.08, seed=seed))
+        light = mix(linear(p.wall), (0.5, 0.48, 0.45), float(self._generator.uniform(0.2, 0.7)))
+        if kind == "checker":
+            return self.add(Material("checker", light, mix(linear(p.accent), (0.1, 0.1, 0.1), 0.4), 0.35, seed=seed, gloss=0.05))
+        return self.add(Material("tiles", light, (0.3, 0.29, 0.27), 0.35, seed=seed, gloss=0.05))
+
+    def draw_wall(self, is_accent: bool) -> int:
+        p = self.palette
+        base = linear(p.accent if is_accent else p.wall, 0.92)
+        kind = self._pick(WALLS, RESERVED_WALLS) if is_accent else "paint"
+        seed = int(self._generator.integers(1 << 16))
+        scale = {"stripes": 0.3, "dots": 0.35, "brick": 0.22}.get(kind, 0.1)
+        second = (0.55, 0.52, 0.48) if kind == "brick" else linear(p.wall, 0.92)
+        return self.add(Material(kind, base, second, scale, seed=seed))
+
+    def draw_wall_tiles(self) -> int:
+        light = mix(linear(self.palette.wall), linear(self.palette.accent), float(self._generator.choice([0.0, 0.3, 0.8])))
+        seed = int(self._generator.integers(1 << 16))
+        return self.add(Material("tiles", light, (0.6, 0.6, 0.58), 0.2, seed=seed, gloss=0.05))
+
+    def draw_stone(self) -> int:
+        seed = int(self._generator.integers(1 << 16))
+        dark = self._generator.random() < 0.4
+        color: Color = (0.09, 0.09, 0.1) if dark else (0.62, 0.6, 0.57)
+        return self.add(Material("marble", color, (0.35, 0.34, 0.33), 0.25, seed=seed, gloss=0.05))
+
+    def draw_picture(self, width: float, height: float) -> int:
+        rgb = self._generator.uniform(0.05, 0.75, (2, 3))
+        seed = int(self._generator.integers(1 << 16))
+        first, second = ((float(c[0]), float(c[1]), float(c[2])) for c in rgb)
+        return self.add(Material("picture", first, second, 0.1, (width, height), seed=seed))
+
+    def draw_screen(self, width: float, height: float, is_on: bool) -> int:
+        seed = int(self._generator.integers(1 << 16))
+        if is_on:
+            return self.add(Material("screen", (0.5, 0.6, 0.75), (0.1, 0.12, 0.18), 0.03, (width, height), seed=seed, gloss=0.04, emission=0.5))
+        return self.add(Material("plain", (0.012, 0.012, 0.014), gloss=0.07, is_ambiguous=True))
+
+    def draw_rug(self, width: float, depth: float) -> int:
+        seed = int(self._generator.integers(1 << 16))
+        p = self.palette
+        return self.add(Material("rug", linear(p.cloth, 0.8), linear(p.cloth_second, 0.8), 0.2, (width, depth), seed=seed))
+
+    def draw_lampshade(self, radiance: float) -> int:
+        return self.add(Material("plain", (0.8, 0.74, 0.62), emission=radiance))

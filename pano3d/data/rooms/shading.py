@@ -1,0 +1,162 @@
+"""Colour of camera rays: texture times light, sun with soft shadows, panes, mirrors and glossy surfaces."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pano3d.data.rooms.config import Quality
+from pano3d.data.rooms.lighting import Light, Weather
+from pano3d.data.rooms.materials import KINDS
+from pano3d.data.rooms.outdoors import outdoor_radiance
+from pano3d.data.rooms.scene import Hits, RayScene, RoomGeometry
+from pano3d.data.rooms.textures import albedo, hash_unit
+
+FloatArray = NDArray[np.float32]
+
+_GLASS, _MIRROR, _SCREEN = (KINDS.index(kind) for kind in ("glass", "mirror", "screen"))
+_SUN_RADIUS = np.float32(0.018)
+_INV_PI = np.float32(1 / np.pi)
+
+
+@dataclass(frozen=True)
+class Surfel:
+    """Where rays arrived, one row per hit: position, facing normal, own-frame position, irradiance, exposedness."""
+
+    position: FloatArray
+    normal: FloatArray
+    local: FloatArray
+    irradiance: FloatArray
+    exposedness: FloatArray
+
+
+class Shader:
+    """Everything that is constant over the frames of a room."""
+
+    def __init__(
+        self, geometry: RoomGeometry, full: RayScene, opaque: RayScene, light: Light, weather: Weather, quality: Quality
+    ):
+        self.geometry, self.full, self.opaque = geometry, full, opaque
+        self.weather, self.quality = weather, quality
+        self._attributes = np.concatenate(
+            [geometry.normals, geometry.local, light.irradiance, light.exposedness[:, None]], 1
+        ).astype(np.float32)
+
+    def surfels(self, origins: FloatArray, directions: FloatArray, hits: Hits, rows: NDArray[np.int64]) -> Surfel:
+        """Interpolate the vertex attributes at the hits `rows`."""
+        corners = self.geometry.triangles[hits.triangle[rows]]
+        u, v = hits.u[rows, None], hits.v[rows, None]
+        table = self._attributes
+        values = (1 - u - v) * table[corners[:, 0]] + u * table[corners[:, 1]] + v * table[corners[:, 2]]
+        normal = values[:, :3]
+        length = np.sqrt(normal[:, 0] ** 2 + normal[:, 1] ** 2 + normal[:, 2] ** 2)
+        normal = normal / np.maximum(length, np.float32(1e-6))[:, None]
+        position = origins[rows] + hits.t[rows, None] * directions[rows]
+        return Surfel(position, normal, values[:, 3:6], values[:, 6:9], values[:, 9])
+
+    def radiance(
+        self, origins: FloatArray, directions: FloatArray, hits: Hits, spread: float, salt: int, is_first: bool = True
+    ) -> FloatArray:
+        """(N 3) linear radiance along rays.
+
+        Args:
+            origins, directions: (N 3); t of `hits` counts in `directions`.
+            spread: width of a pixel at unit distance.
+            salt: changes the pattern of soft shadows.
+            is_first: camera rays see panes and reflections; what is seen in or through those does not.
+        """
+        result = np.empty_like(directions)
+        gone = hits.triangle < 0
+        if gone.any():
+            result[gone] = outdoor_radiance(directions[gone], self.weather)
+        rows = np.flatnonzero(~gone)
+        if not len(rows):
+            return result
+        triangle = hits.triangle[rows]
+        material = self.geometry.material[triangle]
+        kind = self.geometry.columns.kind[material]
+        surfel = self.surfels(origins, directions, hits, rows)
+        footprint = hits.t[rows] * np.float32(spread)
+        base = albedo(surfel.local, self.geometry.face_axis[triangle], material, footprint, self.geometry.columns)
+        irradiance = surfel.irradiance + self._sun(surfel, self.geometry.face_normal[triangle], salt)
+        color = base * irradiance * _INV_PI
+        emission = self.geometry.columns.emission[material]
+        # Screens glow with their picture, lamp shades evenly.
+        lit = (emission > 0) & ((kind == _SCREEN) | self.weather.is_lamp_lit)
+        color[lit] += base[lit] * emission[lit, None]
+        if is_first:
+            self._add_reflections(color, origins[rows], directions[rows], surfel, material, kind, spread, salt)
+        else:
+            color[kind == _MIRROR] = np.float32(0.3)
+        result[rows] = color
+        return result
+
+    def _sun(self, surfel: Surfel, face_normal: FloatArray, salt: int) -> FloatArray:
+        """Direct sun with a penumbra."""
+        result = np.zeros_like(surfel.position)
+        weather = self.weather
+        if not weather.sun_power.any():
+            return result
+        sun = weather.sun.astype(np.float32)
+        normal = surfel.normal
+        cosine = normal[:, 0] * sun[0] + normal[:, 1] * sun[1] + normal[:, 2] * sun[2]
+        front = face_normal[:, 0] * sun[0] + face_normal[:, 1] * sun[1] + face_normal[:, 2] * sun[2]
+        rows = np.flatnonzero((cosine > 0) & (front > 0))
+        if not len(rows):
+            return result
+        start = surfel.position[rows] + face_normal[rows] * np.float32(0.002)
+        side = np.array([-sun[1], sun[0], 0], np.float32)
+        side /= np.sqrt(side[0] ** 2 + side[1] ** 2)
+        other = np.array([sun[1] * side[2] - sun[2] * side[1], sun[2] * side[0] - sun[0] * side[2],
+                          sun[0] * side[1] - sun[1] * side[0]], np.float32)  # fmt: skip
+        visible = np.zeros(len(rows), np.float32)
+        index = rows.astype(np.int32)
+        for sample in range(self.quality.sun_samples):
+            a = (hash_unit(index, index, salt + 2 * sample) - 0.5) * 2 * _SUN_RADIUS
+            b = (hash_unit(index, index, salt + 2 * sample + 1) - 0.5) * 2 * _SUN_RADIUS
+            towards = (sun + a[:, None] * side + b[:, None] * other).astype(np.float32)
+            visible += ~self.opaque.is_blocked(start, towards)
+        visible *= cosine[rows] / np.float32(self.quality.sun_samples)
+        result[rows] = visible[:, None] * weather.sun_power.astype(np.float32)
+        return result
+
+    def _add_reflections(
+        self,
+        color: FloatArray,
+        origins: FloatArray,
+        directions: FloatArray,
+        surfel: Surfel,
+        material: NDArray[np.int32],
+        kind: NDArray[np.int32],
+        spread: float,
+        salt: int,
+    ) -> None:
+        """Panes, mirrors and gloss, in place."""
+        gloss = self.geometry.columns.gloss[material]
+        x, y, z = directions.T
+        length = np.sqrt(x * x + y * y + z * z)
+        normal = surfel.normal
+        along = (x * normal[:, 0] + y * normal[:, 1] + z * normal[:, 2]) / length
+        fresnel = gloss + (1 - gloss) * np.float32(0.7) * (1 - np.abs(along)) ** 5
+        is_pane = (kind == _GLASS) | (kind == _MIRROR)
+        glossy = (gloss >= 0.05) | ((fresnel > 0.1) & (gloss > 0.03)) if self.quality.has_reflections else gloss >= 0.06
+        rows = np.flatnonzero(is_pane | glossy)
+        if len(rows):
+            unit = directions[rows] / length[rows, None]
+            bounced = unit - 2 * along[rows, None] * normal[rows]
+            start = surfel.position[rows] + bounced * np.float32(0.004)
+            mirrored = self._secondary(start, bounced, spread, salt)
+            share = fresnel[rows, None]
+            color[rows] = np.where(is_pane[rows, None], 0, color[rows] * (1 - share)) + share * mirrored
+        behind = np.flatnonzero(kind == _GLASS)
+        if len(behind):
+            start = surfel.position[behind] + directions[behind] * np.float32(0.002)
+            seen = self._secondary(start, directions[behind], spread, salt + 7)
+            color[behind] += (1 - fresnel[behind, None]) * np.float32(0.93) * seen
+
+    def _secondary(self, origins: FloatArray, directions: FloatArray, spread: float, salt: int) -> FloatArray:
+        start = np.ascontiguousarray(origins, np.float32)
+        towards = np.ascontiguousarray(directions, np.float32)
+        return self.radiance(start, towards, self.opaque.cast(start, towards), spread, salt, is_first=False)
