@@ -52,8 +52,8 @@ def build(scenario: Mapping[str, Any] = MappingProxyType({})) -> door.Must3rDoor
     return door.build(*configs, *(state_dict(part, scenario.get("scale", {}).get(part, [])) for part in parts))
 
 
-def assert_close(actual: Tensor, expected: Tensor, name: str, tolerance: float = 1e-5) -> None:
-    """Ten times tighter than the recorded tolerance: float32 rounding is below 6e-6."""
+def assert_close(actual: Tensor, expected: Tensor, name: str, tolerance: float = 3e-5) -> None:
+    """Tighter than the recorded tolerance of 1e-4: float32 rounding is below 6e-6, other CPUs may add to it."""
     assert actual.shape == expected.shape, name
     error = (actual - expected).abs().max().item() / max(1.0, expected.abs().max().item())
     assert error <= tolerance, f"{name}: {error:.2e}"
