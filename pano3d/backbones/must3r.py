@@ -161,7 +161,7 @@ class Must3r(Backbone):
         return passes, [*remembered, *range(len(order))]
 
     def _output(self, group: ViewGroup, passes: list[GroupPass], view_index: list[int]) -> BackboneOutput:
-        raw = torch.cat([one.raw for one in passes if one.raw is not None], dim=1)
+        raw = torch.cat([one.raw for one in passes], dim=1)
         maps = activate(raw, self.config.activation)
         height, width = (side // self.patch_size for side in group.image_size)
         index = torch.tensor(view_index, device=raw.device)

@@ -39,12 +39,12 @@ class ViewGroup:
 class GroupPass:
     """What one decoder call says about a group of views.
 
-    raw: (B n H W 7) head output before activation, None when no prediction was asked for.
+    raw: (B n H W 7) head output before activation.
     last: (B n T D) last block after the final norm.
     levels: encoder tokens, the outputs of blocks 1 .. L-1, then `last`; only `last` unless all were asked for.
     """
 
-    raw: Float[Tensor, "b n h w 7"] | None
+    raw: Float[Tensor, "b n h w 7"]
     last: Float[Tensor, "b n t d"]
     levels: list[Tensor]
 
@@ -173,15 +173,15 @@ class Must3rDecoder(nn.Module):
             causal: the training rule (views read earlier ones) instead of the inference rule (views read all others).
             kept: per view of a causal call, what dropout leaves to read, as indices into [memory; call]; None = all.
             kept_memory: what dropout leaves in the returned memory, likewise.
-            predict: run the pixel head.
+            predict: return what the call says about its views; without, the last block is spared and no pass returned.
             all_levels: return the features of every layer.
         """
         lengths = [group.tokens.shape[2] for group in groups for _ in range(group.tokens.shape[1])]
         num_memory = 0 if memory is None else memory.num_tokens
         plan = causal_plan(num_memory, lengths, kept) if causal else mutual_plan(num_memory, lengths)
-        inputs, last = self._blocks(groups, memory, plan)
-        passes = self._passes(groups, inputs, last, predict, all_levels)
-        entries = self._entries(inputs)
+        levels = self._blocks(groups, memory, plan, skip_last=not predict)
+        passes = self._passes(groups, levels, all_levels) if predict else []
+        entries = self._entries(levels[: len(self.blocks_dec)])
         if not self.training and self.config.memory_dtype != "compute":
             entries = [entry.to(_STORAGE[self.config.memory_dtype]) for entry in entries]
         grown = (memory or empty_memory(entries)).append(entries, lengths)
@@ -193,29 +193,28 @@ class Must3rDecoder(nn.Module):
         memory: Memory,
         *,
         kept: Int[Tensor, " k"] | None = None,
-        predict: bool = True,
         all_levels: bool = False,
     ) -> list[GroupPass]:
         """Decode views against a frozen memory; they do not see each other. `kept`: the memory tokens they may read."""
         num_call = sum(group.tokens.shape[1] * group.tokens.shape[2] for group in groups)
-        inputs, last = self._blocks(groups, memory, render_plan(memory.num_tokens, num_call, kept))
-        return self._passes(groups, inputs, last, predict, all_levels)
+        levels = self._blocks(groups, memory, render_plan(memory.num_tokens, num_call, kept))
+        return self._passes(groups, levels, all_levels)
 
     def _blocks(
-        self, groups: Sequence[ViewGroup], memory: Memory | None, plan: Sequence[Reading]
-    ) -> tuple[list[Tensor], Tensor]:
-        """Inputs z_0 .. z_{L-1} of all blocks and the last output z_L, each (B S D)."""
+        self, groups: Sequence[ViewGroup], memory: Memory | None, plan: Sequence[Reading], skip_last: bool = False
+    ) -> list[Tensor]:
+        """z_0 .. z_L, each (B S D): the input of the first block and all outputs. `skip_last` leaves out z_L."""
         mode = self.config.memory_mode
         tokens = self._embed(groups, is_first_call=memory is None)
         spans = self._spans(groups)
         nothing = tokens[:, :0]
         recompute = self.config.recompute_blocks and self.training
-        inputs = []
-        for layer, block in enumerate(self.blocks_dec):
-            inputs.append(tokens)
+        levels = [tokens]
+        for layer in range(len(self.blocks_dec) - skip_last):
             stored = nothing if memory is None else memory.values[layer]
-            tokens = run_block(block, tokens, spans, stored, mode, plan, recompute=recompute)
-        return inputs, tokens
+            block = self.blocks_dec[layer]
+            levels.append(run_block(block, levels[-1], spans, stored, mode, plan, recompute=recompute))
+        return levels
 
     def _embed(self, groups: Sequence[ViewGroup], is_first_call: bool) -> Tensor:
         embedded = torch.cat(
@@ -248,19 +247,17 @@ class Must3rDecoder(nn.Module):
         mode = self.config.memory_mode
         return [block.store(tokens, mode) for block, tokens in zip(self.blocks_dec, told)]  # type: ignore[operator]
 
-    def _passes(
-        self, groups: Sequence[ViewGroup], inputs: list[Tensor], last: Tensor, predict: bool, all_levels: bool
-    ) -> list[GroupPass]:
-        normed = self.norm_dec(last)
+    def _passes(self, groups: Sequence[ViewGroup], outputs: list[Tensor], all_levels: bool) -> list[GroupPass]:
+        normed = self.norm_dec(outputs[-1])
         passes, start = [], 0
         for group in groups:
             num_views, length = group.tokens.shape[1:3]
             stop = start + num_views * length
             views = rearrange(normed[:, start:stop], "b (n t) d -> b n t d", n=num_views)
-            raw = self.head_dec(views, group.image_size, group.portrait) if predict else None
+            raw = self.head_dec(views, group.image_size, group.portrait)
             levels = [views]
             if all_levels:
-                middle = [rearrange(z[:, start:stop], "b (n t) d -> b n t d", n=num_views) for z in inputs[1:]]
+                middle = [rearrange(z[:, start:stop], "b (n t) d -> b n t d", n=num_views) for z in outputs[1:-1]]
                 levels = [group.tokens, *middle, views]
             passes.append(GroupPass(raw=raw, last=views, levels=levels))
             start = stop

@@ -41,8 +41,11 @@ class Memory:
         """Add new views at the end, `lengths[i]` tokens for the i-th."""
         numbers = torch.arange(self.num_views, self.num_views + len(lengths))
         labels = torch.repeat_interleave(numbers, torch.tensor(lengths, dtype=torch.long))
+        grown = values  # taken as they are where nothing is to be kept
+        if self.num_tokens:
+            grown = [torch.cat((old, new.to(old.dtype)), dim=1) for old, new in zip(self.values, values)]
         return Memory(
-            values=[torch.cat((old, new.to(old.dtype)), dim=1) for old, new in zip(self.values, values)],
+            values=grown,
             labels=torch.cat((self.labels, labels)),
             num_views=self.num_views + len(lengths),
         )

@@ -26,7 +26,7 @@ def chunk_sizes(num_views: int, first: int = 2) -> list[int]:
 def update_views(
     decoder: Must3rDecoder, views: Sequence[ViewGroup], memory: Memory | None, *, predict: bool = True
 ) -> tuple[list[GroupPass], Memory]:
-    """One update call on single views of any sizes; one pass per view, in order."""
+    """One update call on single views of any sizes; one pass per view, in order (none without `predict`)."""
     merged = merge_groups(views)
     passes, memory = decoder.update(merged, memory, predict=predict)
     return [one for group_pass in passes for one in split_pass(group_pass)], memory
@@ -176,7 +176,7 @@ def split_pass(group_pass: GroupPass) -> list[GroupPass]:
     """One pass per view."""
     return [
         GroupPass(
-            raw=None if group_pass.raw is None else group_pass.raw[:, [view]],
+            raw=group_pass.raw[:, [view]],
             last=group_pass.last[:, [view]],
             levels=[level[:, [view]] for level in group_pass.levels],
         )

@@ -157,7 +157,6 @@ class StreamingSession:
         )
 
     def _maps(self, one: GroupPass) -> Pointmaps:
-        assert one.raw is not None
         return activate(one.raw[0, 0], self.model.config.activation)
 
     def _judge(self, number: int, maps: Pointmaps) -> _Judged:

@@ -13,9 +13,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from pano3d.backbones.must3r import Must3r
+from pano3d.backbones.must3r_config import Must3rConfig
 from pano3d.backbones.must3r_decoder import GroupPass, ViewGroup
 from pano3d.backbones.must3r_memory import Memory
 from pano3d.backbones.must3r_schedule import offline_memory, online_memory, render_views
+from pano3d.types import Views
 from tests.doors import must3r as door
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "must3r"
@@ -49,8 +52,8 @@ def build(scenario: Mapping[str, Any] = MappingProxyType({})) -> door.Must3rDoor
     return door.build(*configs, *(state_dict(part, scenario.get("scale", {}).get(part, [])) for part in parts))
 
 
-def assert_close(actual: Tensor, expected: Tensor, name: str, tolerance: float = 1e-5) -> None:
-    """Ten times tighter than the recorded tolerance: float32 rounding is below 6e-6."""
+def assert_close(actual: Tensor, expected: Tensor, name: str, tolerance: float = 3e-5) -> None:
+    """Tighter than the recorded tolerance of 1e-4: float32 rounding is below 6e-6, other CPUs may add to it."""
     assert actual.shape == expected.shape, name
     error = (actual - expected).abs().max().item() / max(1.0, expected.abs().max().item())
     assert error <= tolerance, f"{name}: {error:.2e}"
@@ -97,6 +100,21 @@ def test_scenario(scenario: dict[str, Any]) -> None:
                 assert_close(value, OUTPUTS[f"{prefix}.{key}"], f"{prefix}.{key}")
                 num_compared += 1
     assert num_compared >= 2 * len(scenario["steps"])
+
+
+@torch.no_grad()
+def test_backbone_at_inference() -> None:
+    """RGB in [0, 1] in, pointmaps out: the same as the recorded calls of the `landscape` scenario, one by one."""
+    model = Must3r(Must3rConfig.from_constructor(CONFIG["encoder"], CONFIG["decoder"])).eval()
+    model.encoder.load_state_dict(state_dict("encoder"))
+    model.decoder.load_state_dict(state_dict("decoder"))
+    images = torch.stack([INPUTS[f"landscape.img.{view}"] for view in range(4)], dim=1).float() / 255
+    output = model(Views(images))
+    assert_close(output.points_world[:, :, ::5, ::7], OUTPUTS["landscape.render.pts3d.0"], "points_world")
+    assert_close(output.points_camera[:, :, ::5, ::7], OUTPUTS["landscape.render.pts3d_local.0"], "points_camera")
+    assert_close(output.confidence[:, :, ::5, ::7], OUTPUTS["landscape.render.conf.0"], "confidence")
+    assert_close(output.encoder_tokens, OUTPUTS["landscape.render.feats.0.0"], "encoder_tokens")
+    assert_close(output.decoder_tokens, OUTPUTS["landscape.render.feats.3.0"], "decoder_tokens")
 
 
 @pytest.mark.parametrize(("scale", "key"), [(1.0, "rope.f0_1"), (0.5, "rope.f0_half")])
@@ -194,7 +212,7 @@ def assert_memory(memory: Memory, tag: str) -> None:
 
 
 def assert_maps(passes: list[GroupPass], key: str) -> None:
-    maps = torch.cat([one.raw for one in passes if one.raw is not None], dim=1)[0]
+    maps = torch.cat([one.raw for one in passes], dim=1)[0]
     assert_close(maps[:, ::5, ::7], OUTPUTS[key], key)
 
 

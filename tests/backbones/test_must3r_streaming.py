@@ -44,9 +44,7 @@ def test_stream_predicts_what_the_online_schedule_does(local_context: int) -> No
         views = [model.encode(image[None, None]) for image in images]
         passes, memory = online_memory(model.decoder, views, lambda *_: False, local_context=local_context)
     for number in range(1, 6):
-        raw = passes[number].raw
-        assert raw is not None
-        expected = activate(raw[0, 0], "norm_exp").points_world
+        expected = activate(passes[number].raw[0, 0], "norm_exp").points_world
         torch.testing.assert_close(seen[number].points_world, expected, rtol=1e-5, atol=1e-5)
     assert session.keyframes == [0, 1] == memory.labels.unique().tolist()
     assert [view.is_keyframe for view in seen] == [True, True, False, False, False, False]

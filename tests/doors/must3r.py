@@ -72,7 +72,7 @@ class Must3rDoor:
             passes = self.decoder.render(groups, memory, all_levels=True)
         else:
             passes, memory = self.decoder.update(groups, memory, all_levels=True)
-        return memory, [p.raw for p in passes if p.raw is not None], [p.levels for p in passes]
+        return memory, [p.raw for p in passes], [p.levels for p in passes]
 
     def causal(
         self,
@@ -107,7 +107,7 @@ class Must3rDoor:
                 kept=reads if is_permanent else [*reads[:-1], None],
                 kept_memory=last[1] if isinstance(last, tuple) else None,
             )
-        return memory, [p.raw for p in passes if p.raw is not None]
+        return memory, [p.raw for p in passes]
 
     def memory_values(self, memory: Memory) -> list[Tensor]:
         return memory.values
