@@ -15,6 +15,8 @@ from pano3d.losses.panoptic import PanopticCriterion, PanopticLossConfig
 from pano3d.losses.point_sampling import sample_at_points, select_uncertain
 from pano3d.losses.segmentation_terms import focal_class_loss, mask_losses
 from pano3d.losses.targets import allowed_classes, segments_over_views, vocabulary_positions
+from pano3d.metrics.instance_ap import InstanceAP, instance_ap, instance_examples, overlaps_from_masks
+from pano3d.metrics.panoptic_quality import panoptic_quality, scene_counts
 from pano3d.panoptic.fusion import FeatureFusion, FusionConfig
 from pano3d.panoptic.mask_decoder import MaskDecoder, MaskDecoderConfig
 from pano3d.panoptic.merging import ClassScores, MergedMasks, class_scores, merge_passes, merge_standard
@@ -42,6 +44,8 @@ def compute(name: str, arrays: Mapping[str, Any], parameters: Mapping[str, Any])
         "mask_decoder_one_level": _mask_decoder,
         "mask_decoder_two_levels": _mask_decoder,
         "pixel_shuffle_upscaler": _upscaler,
+        "panoptic_quality": _panoptic_quality,
+        "instance_ap": _instance_ap,
     }[name]
     found = run(inputs, parameters)
     return {key: value.detach().numpy() if isinstance(value, Tensor) else value for key, value in found.items()}
@@ -333,3 +337,54 @@ def _upscaler(z: dict[str, Tensor], parameters: Mapping[str, Any]) -> dict[str, 
         "out.stride16": fused[:, 0].transpose(1, 2).unflatten(2, (height, width)),
         "out.stride2": features[:, 0],
     }
+
+
+def _panoptic_quality(z: dict[str, Tensor], parameters: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for case in parameters["cases"]:
+        number, classes = case["case"], sorted([*case["things"], *case["stuff"]])
+        is_thing = np.isin(classes, case["things"])
+        position = np.full(256, -1)
+        position[classes] = range(len(classes))
+        maps = {
+            side: (position[z[f"case{number}_{side}_class"].numpy()], z[f"case{number}_{side}_instance"].numpy())
+            for side in ("pred", "gt")
+        }
+
+        def score(part: Any, min_class_share: float, maps: Any = maps, is_thing: Any = is_thing) -> list[float]:
+            predicted, true = ([values[part] for values in maps[side]] for side in ("pred", "gt"))
+            quality = panoptic_quality(scene_counts(*predicted, *true, is_thing, min_class_share), is_thing)
+            return [quality.pq, quality.sq, quality.rq]
+
+        found[f"case{number}_scene_plain"] = score(slice(None), 0.0)
+        found[f"case{number}_scene_robust"] = score(slice(None), 0.005)
+        images = [score(view, 0.0) for view in range(len(maps["gt"][0]))]
+        found[f"case{number}_mean_of_images_plain"] = np.mean(images, axis=0).tolist()
+    return found
+
+
+def _instance_ap(z: dict[str, Tensor], parameters: Mapping[str, Any]) -> dict[str, Any]:
+    names = sorted(parameters["results"]["per_class"]["per_class"])
+
+    def score(num_classes: int) -> InstanceAP:
+        scenes = []
+        for number in range(parameters["scenes"]):
+            truth = z[f"scene{number}_gt"].numpy()
+            masks = np.unpackbits(z[f"scene{number}_masks"].numpy(), axis=0)[: len(truth)].T.astype(bool)
+            true_class, classes = truth // 1000 - 1, z[f"scene{number}_classes"].numpy() - 1
+            if num_classes == 1:
+                true_class, classes = np.zeros_like(true_class), np.zeros_like(classes)
+            scores = z[f"scene{number}_scores"].numpy()
+            true_instance = np.where(truth < 1000, 0, truth)
+            overlaps = overlaps_from_masks(masks, classes, scores, true_instance, true_class)
+            scenes.append(instance_examples(overlaps, num_classes, min_points=parameters["min_region"]))
+        return instance_ap(scenes, num_classes)
+
+    def figures(result: InstanceAP) -> dict[str, Any]:
+        rows = zip(result.class_ap, result.class_ap50, result.class_ap25)
+        known = {name: [float(value) for value in row] for name, row in zip(names, rows)}
+        missing = [float("nan")] * 3
+        per_class = {name: known.get(name, missing) for name in names}
+        return {"ap": result.ap, "ap50": result.ap50, "ap25": result.ap25, "per_class": per_class}
+
+    return {"per_class": figures(score(len(names))), "class_agnostic": figures(score(1))}

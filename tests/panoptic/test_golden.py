@@ -1,6 +1,7 @@
 """The panoptic half against values recorded from the public implementations, through the door."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -61,8 +62,6 @@ OUTPUTS = {
 
 @pytest.mark.parametrize("name", OUTPUTS)
 def test_recorded_case(name: str) -> None:
-    import re
-
     arrays = recorded(name)
     found = door.compute(name, arrays, CASES[name])
     compare(name, found, arrays, [key for key in arrays if re.fullmatch(OUTPUTS[name], key) and "second" not in key])
@@ -73,3 +72,20 @@ def test_recorded_segments(name: str) -> None:
     found = door.compute(name, recorded(name), CASES[name])
     for case in CASES[name]["cases"]:
         assert found[f"case{case['case']}_segments"] == case["segments"]
+
+
+def test_recorded_panoptic_quality() -> None:
+    found = door.compute("panoptic_quality", recorded("panoptic_quality"), CASES["panoptic_quality"])
+    for case in CASES["panoptic_quality"]["cases"]:
+        for key in ("scene_plain", "scene_robust", "mean_of_images_plain"):
+            np.testing.assert_allclose(found[f"case{case['case']}_{key}"], case[key], rtol=0, atol=1e-6, err_msg=key)
+
+
+def test_recorded_instance_ap() -> None:
+    found = door.compute("instance_ap", recorded("instance_ap"), CASES["instance_ap"])
+    for protocol, expected in CASES["instance_ap"]["results"].items():
+        for key in ("ap", "ap50", "ap25"):
+            assert found[protocol][key] == pytest.approx(expected[key], abs=1e-6)
+        for name, row in expected["per_class"].items():
+            wanted = [np.nan if value is None else value for value in row]
+            np.testing.assert_allclose(found[protocol]["per_class"][name], wanted, rtol=0, atol=1e-6, err_msg=name)
