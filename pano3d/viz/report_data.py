@@ -1,0 +1,123 @@
+"""What the report shows, as plain values: whoever measures fills these, `report.render_report` only draws."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pano3d.types import DataError
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number with the interval of a bootstrap over scenes; NaN = undefined."""
+
+    value: float
+    low: float = float("nan")
+    high: float = float("nan")
+
+
+def measures(values: Mapping[str, float | None]) -> dict[str, Measure]:
+    """Read `name`, `name_low`, `name_high` (None = undefined), as metrics.json holds them."""
+
+    def number(name: str) -> float:
+        value = values.get(name)
+        return float("nan") if value is None else float(value)
+
+    names = [name for name in values if not name.endswith(("_low", "_high"))]
+    return {name: Measure(number(name), number(f"{name}_low"), number(f"{name}_high")) for name in names}
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """Scores of one class over the dataset, NaN where it does not occur."""
+
+    name: str
+    is_thing: bool
+    pq: float
+    iou: float
+    iou_3d: float
+
+
+@dataclass(frozen=True)
+class SceneRow:
+    """Scores of one scene by column name."""
+
+    name: str
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A training curve, or any other line: x and y of equal length."""
+
+    name: str
+    x: Sequence[int | float]
+    y: Sequence[int | float]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG or JPEG with its caption."""
+
+    caption: str
+    data: bytes
+
+
+@dataclass(frozen=True)
+class SceneCloud:
+    """A point cloud to turn around. points: (P, 3), z up; colors: (P, 3) uint8; class_colors, segment_colors: (P, 3)
+    uint8; confidence: (P,) rank in [0, 1]."""
+
+    name: str
+    points: NDArray[np.floating]
+    colors: NDArray[np.uint8]
+    class_colors: NDArray[np.uint8]
+    segment_colors: NDArray[np.uint8]
+    confidence: NDArray[np.floating]
+
+    def __post_init__(self) -> None:
+        shape = (len(self.points), 3)
+        shapes = [x.shape for x in (self.points, self.colors, self.class_colors, self.segment_colors)]
+        if any(found != shape for found in shapes) or self.confidence.shape != shape[:1]:
+            raise DataError(f"showing cloud {self.name}: points and colours differ in number: {shapes}")
+        if not len(self.points) or not np.isfinite(self.points).all():
+            raise DataError(f"showing cloud {self.name}: expected at least one point, all finite")
+
+
+@dataclass(frozen=True)
+class BackboneReport:
+    """One backbone's part.
+
+    geometry_init, joint: measures of the models before and after joint fine-tuning. control: of a model fine-tuned for
+    as long without segmentation, where it was trained. confidence: measures of `compare_confidence`.
+    """
+
+    name: str
+    preset: str
+    license: str
+    geometry_init: Mapping[str, Measure]
+    joint: Mapping[str, Measure]
+    control: Mapping[str, Measure] | None = None
+    classes: Sequence[ClassRow] = ()
+    scenes: Sequence[SceneRow] = ()
+    confidence: Mapping[str, Measure] = field(default_factory=dict)
+    curves: Mapping[str, Sequence[Curve]] = field(default_factory=dict)
+    pictures: Sequence[Picture] = ()
+    clouds: Sequence[SceneCloud] = ()
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """A whole reproduction. dataset, provenance: rows of name and text. protocol: metric -> how it is measured."""
+
+    title: str
+    summary: str
+    dataset: Sequence[tuple[str, str]]
+    dataset_pictures: Sequence[Picture]
+    backbones: Sequence[BackboneReport]
+    protocol: Mapping[str, str]
+    provenance: Sequence[tuple[str, str]]
