@@ -27,6 +27,7 @@ FLOORS = {
     "model": 2,
     "model_files": 2.3,  # the model on disk
     "reconstruction": 2.6,  # the model on a user's photos
+    "evaluation": 2.8,  # the model on scene archives
     "training": 3,
     "viz": 3,
     "tracking": 3,
