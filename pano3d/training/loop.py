@@ -89,7 +89,7 @@ def train(
             if done % config.log_every == 0 or done == config.steps:
                 row = window.close(optimizer)
                 progress.set_postfix(loss=f"{row['loss/total']:.3f}", refresh=False)
-                history.append({"step": done, **row})
+                history.append({"step": float(done), **row})
                 log(row, done)
             if stop_requested() or (done % config.checkpoint_every == 0 and done < config.steps):
                 elapsed = seconds_before + time.monotonic() - started
@@ -119,7 +119,7 @@ def _step(
         with torch.autocast(device_type, torch.bfloat16, enabled=config.precision == "bf16"):
             losses = objective(model, batch, generator)
         _require_finite(losses, batch, step, state_path)
-        values = {f"loss/{name}": float(value) for name, value in losses.items()}
+        values = {f"loss/{name}": float(value.detach()) for name, value in losses.items()}
         if config.probe_every and step % config.probe_every == 0:
             values |= _gradient_norms(model, losses)
         optimizer.zero_grad(set_to_none=True)

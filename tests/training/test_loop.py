@@ -1,0 +1,138 @@
+"""The loop: resumes bit for bit, stops when asked, moves only what it should, and says when a loss breaks."""
+
+import math
+import os
+import signal
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+
+from pano3d.losses.must3r_geometry import Must3rLossConfig, must3r_geometry_loss
+from pano3d.training.loop import Interrupted, train
+from pano3d.training.objective import Objective
+from pano3d.types import TrainingError
+
+from . import small
+
+
+def ignore(values, step):
+    pass
+
+
+def run(network, paths, folder, steps=6, log=ignore, objective=None, **rates):
+    return train(
+        network,
+        objective or small.objective(),
+        paths,
+        small.training(steps, **rates),
+        seed=3,
+        state_path=folder / "state.pt",
+        device=torch.device("cpu"),
+        log=log,
+    )
+
+
+def same(a, b):
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory):
+    return small.archives(tmp_path_factory.mktemp("archives"))
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(paths, tmp_path_factory):
+    network = small.model()
+    history = run(network, paths, tmp_path_factory.mktemp("whole"))
+    return network, history
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing after it runs but what is already on disk."""
+
+
+def test_killed_and_resumed_equals_uninterrupted(paths, uninterrupted, tmp_path):
+    def die(values, step):
+        if step == 6:  # the checkpoint of step 4 is the last complete one
+            raise Killed
+
+    with pytest.raises(Killed):
+        run(small.model(), paths, tmp_path, log=die)
+    resumed = small.model()
+    seen = []
+    history = run(resumed, paths, tmp_path, log=lambda values, step: seen.append(step))
+    assert seen == [6]
+    assert same(resumed, uninterrupted[0])
+    assert [row["loss/total"] for row in history] == [row["loss/total"] for row in uninterrupted[1]]
+
+
+def test_sigterm_saves_and_the_next_run_ends_the_same(paths, uninterrupted, tmp_path):
+    def terminate(values, step):
+        if step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted, match="stopped at step"):
+        run(small.model(), paths, tmp_path, log=terminate)
+    resumed = small.model()
+    run(resumed, paths, tmp_path)
+    assert same(resumed, uninterrupted[0])
+
+
+def test_the_same_seed_gives_the_same_losses(paths, uninterrupted, tmp_path):
+    again = small.model()
+    history = run(again, paths, tmp_path)
+    assert same(again, uninterrupted[0])
+    assert all(math.isfinite(row["loss/total"]) for row in history)
+
+
+def test_a_damaged_state_is_refused(paths, tmp_path):
+    (tmp_path / "state.pt").write_bytes(b"not a state")
+    with pytest.raises(TrainingError, match="delete the file to start this stage afresh"):
+        run(small.model(), paths, tmp_path)
+
+
+def test_a_rate_of_zero_freezes_its_part(paths, tmp_path):
+    before, after = small.model(), small.model()
+    run(after, paths, tmp_path, steps=2, encoder=0.0)
+    moved = {
+        part: any(not torch.equal(x, y) for x, y in zip(old, new, strict=True))
+        for (part, old), new in zip(before.parts().items(), after.parts().values(), strict=True)
+    }
+    assert moved == {"encoder": False, "decoder": True, "geometry_head": True, "panoptic": True}
+
+
+def test_geometry_alone_leaves_the_panoptic_half(paths, tmp_path):
+    before, after = small.model(), small.model()
+    run(after, paths, tmp_path, steps=2, objective=small.objective("geometry_only"), panoptic=0.0)
+    for part, old in before.parts().items():
+        unchanged = all(torch.equal(x, y) for x, y in zip(old, after.parts()[part], strict=True))
+        assert unchanged == (part == "panoptic")
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_batch(paths, tmp_path):
+    class Broken(Objective):
+        def __call__(self, model, batch, generator):
+            losses = super().__call__(model, batch, generator)
+            return losses | {"total": losses["total"] * math.nan}
+
+    broken = Broken("geometry_only", partial(must3r_geometry_loss, config=Must3rLossConfig(), reference=0), None, 1.0)
+    with pytest.raises(TrainingError, match=r"step 0: loss \['total'\] is not finite"):
+        run(small.model(), paths, tmp_path, objective=broken)
+    saved = torch.load(tmp_path / "state.bad-batch.pt", weights_only=True)
+    assert saved["images"].shape == (2, 2, 3, 32, 48)
+
+
+def test_loss_falls(paths, tmp_path):
+    rows = run(small.model(), paths, tmp_path, steps=60)
+    first, last = rows[0]["loss/segmentation"], rows[-1]["loss/segmentation"]
+    assert last < 0.8 * first
+
+
+def test_gradient_norms_at_the_decoder_are_probed(paths, tmp_path):
+    config = replace(small.training(2), probe_every=1)
+    rows = train(small.model(), small.objective(), paths, config, 0, tmp_path / "s.pt", torch.device("cpu"), log=ignore)
+    assert rows[0]["grad_norm/geometry"] > 0
+    assert rows[0]["grad_norm/segmentation"] > 0
