@@ -238,6 +238,16 @@ def test_predictions_that_are_not_finite_stop_training(where: str) -> None:
         loss(replace(output, **{where: changed}), truth())
 
 
+def test_broken_predictions_stop_training_without_segments_too() -> None:
+    output, target = predictions(), truth()
+    none = torch.zeros(0, dtype=torch.long)
+    empty = PanopticTarget(torch.full_like(target.segment_index, VOID), [none, none], [none.bool(), none.bool()])
+    broken = [x.detach().clone() for x in output.mask_embeddings]
+    broken[1][0, 2, 3] = float("inf")
+    with pytest.raises(TrainingError, match="layer 1, scene 0"):
+        loss(replace(output, mask_embeddings=broken), empty)
+
+
 def test_classes_of_other_datasets_do_not_count() -> None:
     output, target = predictions(), truth()
     target = replace(target, class_id=[classes % 3 for classes in target.class_id])
