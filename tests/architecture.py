@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -75,26 +77,49 @@ def room_of(module: str) -> str:
     return "flows" if parts[0] == "flows" else (parts[1] if len(parts) > 1 else "__init__")
 
 
-def imports(tree: ast.AST, module: str, is_package: bool) -> Iterator[tuple[str, ast.stmt]]:
+@dataclass(frozen=True)
+class Module:
+    """A source file: where it lies, its text, and every name it imports with line and whether it does so at once."""
+
+    path: Path
+    text: str
+    imports: tuple[tuple[str, int, bool], ...]
+
+
+Modules = dict[str, Module]
+
+
+@cache
+def tree_of(text: str) -> ast.Module:
+    return ast.parse(text)
+
+
+@cache
+def imports_of(text: str, module: str, is_package: bool) -> tuple[tuple[str, int, bool], ...]:
     """Every imported name, dotted and absolute: `from a import b` gives `a.b`, which may be a module or a member."""
+    tree = tree_of(text)
+    at_top = set(map(id, tree.body))
+    found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield alias.name, node
+            found += [(alias.name, node.lineno, id(node) in at_top) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            above = module.split(".")[: -node.level or None] if node.level else []
-            if node.level and is_package:
-                above = module.split(".")[: len(module.split(".")) - node.level + 1]
+            parts = module.split(".")
+            above = parts[: len(parts) - node.level + is_package] if node.level else []
             base = ".".join([*above, *([node.module] if node.module else [])])
-            for alias in node.names:
-                yield f"{base}.{alias.name}", node
+            found += [(f"{base}.{alias.name}", node.lineno, id(node) in at_top) for alias in node.names]
+    return tuple(found)
 
 
-def parsed(root: Path) -> dict[str, tuple[Path, ast.Module]]:
-    return {module_name(root, path): (path, ast.parse(path.read_text())) for path in sources(root)}
+def read_modules(root: Path) -> Modules:
+    modules = {}
+    for path in sources(root):
+        name, text = module_name(root, path), path.read_text()
+        modules[name] = Module(path, text, imports_of(text, name, path.name == "__init__.py"))
+    return modules
 
 
-def resolve(name: str, modules: dict[str, tuple[Path, ast.Module]]) -> str:
+def resolve(name: str, modules: Modules) -> str:
     """The module behind a dotted name: the longest prefix that is one."""
     parts = name.split(".")
     while parts and ".".join(parts) not in modules:
@@ -102,18 +127,17 @@ def resolve(name: str, modules: dict[str, tuple[Path, ast.Module]]) -> str:
     return ".".join(parts)
 
 
-def own_imports(module: str, modules: dict[str, tuple[Path, ast.Module]]) -> set[str]:
-    path, tree = modules[module]
-    found = {resolve(name, modules) for name, _ in imports(tree, module, path.name == "__init__.py")}
+def own_imports(module: str, modules: Modules) -> set[str]:
+    found = {resolve(name, modules) for name, _, _ in modules[module].imports}
     return found - {"", module}
 
 
 def violations(root: Path) -> list[str]:
     """One line for each import that the rooms do not allow."""
-    modules = parsed(root)
+    modules = read_modules(root)
     found: list[str] = []
-    for module, (path, tree) in modules.items():
-        place = path.relative_to(root).as_posix()
+    for module, source in modules.items():
+        place = source.path.relative_to(root).as_posix()
         room = room_of(module)
         if room not in FLOORS:
             found.append(f"{place}: the room {room!r} has no floor")
@@ -123,8 +147,8 @@ def violations(root: Path) -> list[str]:
             target = room_of(other)
             if target != room and FLOORS.get(target, 99) >= floor:
                 found.append(f"{place}: {room} (floor {floor}) imports {other} (floor {FLOORS.get(target)})")
-        for name, node in imports(tree, module, path.name == "__init__.py"):
-            found += [f"{place}:{node.lineno}: {line}" for line in _outside(place, room, name, node in tree.body)]
+        for name, line, at_top in source.imports:
+            found += [f"{place}:{line}: {complaint}" for complaint in _outside(place, room, name, at_top)]
     return found
 
 
@@ -142,7 +166,7 @@ def unsafe_calls(root: Path) -> list[str]:
     """Calls that would execute what they are given."""
     found = []
     for path in sources(root):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(tree_of(path.read_text())):
             if not isinstance(node, ast.Call):
                 continue
             place, called = f"{path.relative_to(root).as_posix()}:{node.lineno}", ast.unparse(node.func)
@@ -156,7 +180,7 @@ def unsafe_calls(root: Path) -> list[str]:
 
 def stage_deps(root: Path, stage: str) -> list[str]:
     """The source dependencies of a stage: its own file, and every room it imports, directly or through others."""
-    modules = parsed(root)
+    modules = read_modules(root)
     waiting, seen = [f"pano3d.stages.{stage}"], set()
     while waiting:
         module = waiting.pop()
@@ -165,7 +189,7 @@ def stage_deps(root: Path, stage: str) -> list[str]:
             waiting += [other for other in own_imports(module, modules) if room_of(other) not in OBSERVERS]
     deps = set()
     for module in seen:
-        room, path = room_of(module), modules[module][0]
+        room, path = room_of(module), modules[module].path
         if room == "stages" and path.name != "__init__.py":
             deps.add(path.relative_to(root).as_posix())
         elif room not in ("stages", "__init__"):
@@ -187,11 +211,10 @@ def existing_stages(root: Path) -> list[str]:
 def keys_read(root: Path, stage: str) -> set[str]:
     """Sections of the composed file that a stage names: `config.load(params, X, "section")` and `settings["section"]`,
     in its own file and in the other files of stages/ it imports."""
-    modules = parsed(root)
     files = [root / dep for dep in stage_deps(root, stage) if dep.startswith("pano3d/stages/")]
     keys: set[str] = set()
     for path in files:
-        for node in ast.walk(modules[module_name(root, path)][1]):
+        for node in ast.walk(tree_of(path.read_text())):
             texts: list[ast.expr] = []
             if isinstance(node, ast.Subscript) and ast.unparse(node.value).split(".")[-1] == "settings":
                 texts = [node.slice]
@@ -204,13 +227,14 @@ def keys_read(root: Path, stage: str) -> set[str]:
 def write_deps(root: Path) -> None:
     """Replace the pano3d/ entries under `deps:` of each stage in dvc.yaml by what the stage imports."""
     path, lines, stage, in_deps = root / "dvc.yaml", [], "", False
+    stages = existing_stages(root)
     for line in path.read_text().splitlines():
         if line.startswith("  ") and line[2] != " " and line.endswith(":"):
             stage = line.strip(" :")
         if in_deps and not line.startswith("      - "):
             lines += [f"      - {dep}" for dep in stage_deps(root, stage)]
             in_deps = False
-        known = stage in existing_stages(root)
+        known = stage in stages
         if not (in_deps and known and line.startswith("      - pano3d/")):
             lines.append(line)
         in_deps = in_deps or (line == "    deps:" and known)
