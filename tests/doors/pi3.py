@@ -37,13 +37,13 @@ def factory(config: Mapping[str, Any]) -> Pi3Door:
                 num_heads=encoder.get("num_heads", 16),
                 position_grid=encoder.get("img_size", 518) // patch_size,
                 patch_size=patch_size,
-                mlp_ratio=encoder.get("mlp_ratio", 4),
+                mlp_ratio=float(encoder.get("mlp_ratio", 4)),
                 num_registers=encoder.get("num_register_tokens", 4),
             ),
             decoder=Pi3DecoderConfig(
                 depth=decoder.get("depth", 36),
                 num_heads=decoder.get("num_heads", 16),
-                mlp_ratio=decoder.get("mlp_ratio", 4),
+                mlp_ratio=float(decoder.get("mlp_ratio", 4)),
                 num_registers=decoder.get("num_register_tokens", 5),
             ),
             heads=Pi3HeadsConfig(
@@ -52,8 +52,8 @@ def factory(config: Mapping[str, Any]) -> Pi3Door:
                 num_heads=heads.get("num_heads", 16),
                 point_width=heads.get("point_out_dim", 1024),
                 camera_width=heads.get("camera_out_dim", 512),
-                mlp_ratio=heads.get("mlp_ratio", 4),
+                mlp_ratio=float(heads.get("mlp_ratio", 4)),
             ),
-            rope_base=config.get("rope_freq", 100.0),
+            rope_base=float(config.get("rope_freq", 100.0)),
         )
     )
