@@ -140,6 +140,28 @@ def test_forgiveness_rewards_silence_and_the_strict_variant_does_not() -> None:
     assert scene.pq == 1  # 10 of the 10 pixels that were predicted at all
     assert strict.pq == pytest.approx(0.5)
     assert scene.unpredicted_share == pytest.approx(0.4)
+    assert scene.counts.false_negative.sum() == 0
+    assert strict.counts.false_negative[3] == 1
+
+
+def test_exactly_half_on_void_is_not_excused() -> None:
+    # truth: 4 pixels of class 2, 4 void; a prediction of class 3 with half of its 4 pixels on void, then 3 of 4
+    true_class = np.array([[2, 2, 2, 2, VOID, VOID, VOID, VOID]])
+    true_instance = (true_class > 0).astype(int)
+    for start, false_positives in ((2, 1), (3, 0)):
+        pred_instance = np.zeros((1, 8), int)
+        pred_instance[0, start : start + 4] = 5
+        pred_class = np.where(pred_instance > 0, 3, VOID)
+        counts = coco_counts(pred_class, pred_instance, true_class, true_instance, IS_THING)
+        assert counts.false_positive[3] == false_positives
+
+
+def test_exactly_half_unpredicted_is_not_forgiven() -> None:
+    true_class, true_instance = np.full((1, 8), 2), np.ones((1, 8), int)
+    for open_pixels, misses in ((4, 1), (5, 0)):
+        pred_class = np.where(np.arange(8) < open_pixels, VOID, 3)[None]  # the rest is called something else
+        counts = scene_counts(pred_class, true_instance, true_class, true_instance, IS_THING)
+        assert counts.false_negative[2] == misses
 
 
 def test_edges_are_defined() -> None:
