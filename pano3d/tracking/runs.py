@@ -171,7 +171,7 @@ def run(
         return
     opened = store.open_store()
     named = identity.identity(params, store.workspace(), device)
-    sections = ("seed", "backbone", "head", "dataset", stage)
+    sections: tuple[str, ...] = ("seed", "backbone", "head", "dataset", stage)
     if stage in SHARED:
         named.pop("backbone", None)
         sections = ("seed", "dataset", stage)
