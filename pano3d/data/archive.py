@@ -1,6 +1,6 @@
 """The scene archive: one uncompressed ZIP per scene, the unit of caching and of parallel work.
 
-Members: `scene.json` (see `SCENE_SCHEMA`), `color/<frame>.png|jpg`, `depth/<frame>.png` (uint16 mm, what a sensor
+Members: `scene.json` (see `scene_schema.SCENE_SCHEMA`), `color/<frame>.png|jpg`, `depth/<frame>.png` (uint16 mm, what a sensor
 gives), `segments/<frame>.png` (uint16 segment id, 0 = void), optional `depth_exact/`, `ambiguous/`, `shadow/`,
 `overlap.npy` (V V float16) and `surface.npz` (xyz, segment_id). Writing is atomic; reading trusts nothing.
 """
@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import os
-import re
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -24,60 +22,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pano3d.data.scene_schema import FORMAT_VERSION, MASKS, check_header
 from pano3d.types import DataError
 
-FORMAT_VERSION = 1
-_FRAME_NAME = re.compile(r"^[A-Za-z0-9_.-]{1,64}$")
-_SCENE_NAME = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # a fixed date: the same scene gives the same bytes
-_MASKS = ("ambiguous", "shadow")
-
-SCENE_SCHEMA: dict[str, Any] = {
-    "$schema": "https://json-schema.org/draft/2020-12/schema",
-    "title": "pano3d scene archive, scene.json",
-    "type": "object",
-    "required": ["format_version", "name", "dataset", "label_space", "license", "frames", "segments", "provenance"],
-    "properties": {
-        "format_version": {"const": FORMAT_VERSION},
-        "name": {"type": "string", "pattern": _SCENE_NAME.pattern},
-        "dataset": {"type": "string"},
-        "label_space": {"type": "string"},
-        "license": {"type": "string"},
-        "provenance": {"type": "object"},
-        "frames": {
-            "type": "array",
-            "minItems": 1,
-            "items": {
-                "type": "object",
-                "required": ["name", "color", "width", "height", "intrinsics", "scan_from_camera"],
-                "properties": {
-                    "name": {"type": "string", "pattern": _FRAME_NAME.pattern},
-                    "color": {"enum": ["png", "jpg"]},
-                    "width": {"type": "integer", "minimum": 1},
-                    "height": {"type": "integer", "minimum": 1},
-                    "intrinsics": {"type": "array", "minItems": 3, "maxItems": 3},
-                    "scan_from_camera": {"type": "array", "minItems": 4, "maxItems": 4},
-                    "layers": {"type": "array", "items": {"enum": ["depth_exact", *_MASKS]}},
-                },
-            },
-        },
-        "segments": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["id", "class_name", "source_class", "is_thing", "pixels", "views"],
-                "properties": {
-                    "id": {"type": "integer", "minimum": 1, "maximum": 65535},
-                    "class_name": {"type": ["string", "null"]},
-                    "source_class": {"type": "string"},
-                    "is_thing": {"type": "boolean"},
-                    "pixels": {"type": "integer", "minimum": 0},
-                    "views": {"type": "integer", "minimum": 0},
-                },
-            },
-        },
-    },
-}
 
 
 @dataclass(frozen=True)
@@ -158,7 +106,7 @@ def _frame_members(frame: Frame, color_format: str) -> Iterator[tuple[str, bytes
     yield f"segments/{frame.name}.png", _encode(frame.segment_id.astype(np.uint16), "png")
     if frame.depth_exact_mm is not None:
         yield f"depth_exact/{frame.name}.png", _encode(frame.depth_exact_mm.astype(np.uint16), "png")
-    for layer in _MASKS:
+    for layer in MASKS:
         mask = getattr(frame, layer)
         if mask is not None:
             yield f"{layer}/{frame.name}.png", _encode(mask.astype(np.uint8) * 255, "png")
@@ -166,7 +114,7 @@ def _frame_members(frame: Frame, color_format: str) -> Iterator[tuple[str, bytes
 
 def _frame_json(frame: Frame, color_format: str) -> dict[str, Any]:
     layers = ["depth_exact"] if frame.depth_exact_mm is not None else []
-    layers += [layer for layer in _MASKS if getattr(frame, layer) is not None]
+    layers += [layer for layer in MASKS if getattr(frame, layer) is not None]
     return {
         "name": frame.name,
         "color": color_format,
@@ -214,7 +162,7 @@ def write_scene(path: Path, scene: SceneContent) -> None:
         "frames": [_frame_json(frame, scene.color_format) for frame in scene.frames],
         "segments": _counted_segments(scene),
     }
-    _check_header(header, str(path))
+    check_header(header, str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -251,53 +199,6 @@ def _npz(surface: Surface) -> bytes:
     return buffer.getvalue()
 
 
-def _check_header(header: Any, where: str) -> None:
-    """Refuse a `scene.json` whose fields cannot be trusted by the code behind it."""
-
-    def require(condition: bool, what: str) -> None:
-        if not condition:
-            raise DataError(f"reading {where}: scene.json: {what}")
-
-    require(isinstance(header, dict), "expected an object")
-    missing = [key for key in SCENE_SCHEMA["required"] if key not in header]
-    require(not missing, f"missing {missing}")
-    version = header["format_version"]
-    require(version == FORMAT_VERSION, f"format_version {version!r}, this version reads {FORMAT_VERSION}")
-    require(isinstance(header["name"], str) and bool(_SCENE_NAME.match(header["name"])), f"name {header['name']!r}")
-    frames, segments = header["frames"], header["segments"]
-    require(isinstance(frames, list) and bool(frames), "expected a non-empty list of frames")
-    require(isinstance(segments, list), "expected a list of segments")
-    seen: set[str] = set()
-    for position, frame in enumerate(frames):
-        require(isinstance(frame, dict), f"frame {position}: expected an object")
-        name = frame.get("name")
-        require(isinstance(name, str) and bool(_FRAME_NAME.match(name)) and ".." not in name, f"frame name {name!r}")
-        require(name not in seen, f"frame {name} occurs twice")
-        seen.add(name)
-        require(frame.get("color") in ("png", "jpg"), f"frame {name}: color format {frame.get('color')!r}")
-        size = (frame.get("width"), frame.get("height"))
-        require(all(isinstance(s, int) and 0 < s <= 16384 for s in size), f"frame {name}: size {size}")
-        layers = frame.get("layers", [])
-        require(isinstance(layers, list) and set(layers) <= {"depth_exact", *_MASKS}, f"frame {name}: layers {layers}")
-        _check_matrix(frame.get("intrinsics"), 3, f"{where}: frame {name}: intrinsics")
-        _check_matrix(frame.get("scan_from_camera"), 4, f"{where}: frame {name}: scan_from_camera")
-    ids = [segment.get("id") if isinstance(segment, dict) else None for segment in segments]
-    require(all(isinstance(i, int) and 0 < i < 65536 for i in ids), "segment ids must be integers in 1..65535")
-    require(len(set(ids)) == len(ids), "a segment id occurs twice")
-    for segment in segments:
-        absent = {"class_name", "source_class", "is_thing", "pixels", "views"} - set(segment)
-        require(not absent, f"segment {segment['id']}: missing {sorted(absent)}")
-        require(isinstance(segment["class_name"], str | None), f"segment {segment['id']}: class_name is not text")
-
-
-def _check_matrix(value: Any, size: int, what: str) -> None:
-    rows = value if isinstance(value, list) else []
-    numbers = [x for row in rows if isinstance(row, list) for x in row]
-    finite = all(isinstance(x, int | float) and not isinstance(x, bool) and math.isfinite(x) for x in numbers)
-    if len(rows) != size or len(numbers) != size * size or not finite:
-        raise DataError(f"reading {what}: expected a finite {size}x{size} matrix")
-
-
 class SceneArchive:
     """One scene on disk. Frames are decoded when asked for; every fault names the archive and the member."""
 
@@ -324,7 +225,7 @@ class SceneArchive:
             self._header = json.loads(raw, parse_constant=lambda text: float(text))
         except ValueError as error:
             raise DataError(f"reading {self.path}: scene.json is not JSON ({error})") from error
-        _check_header(self._header, str(self.path))
+        check_header(self._header, str(self.path))
         self.name: str = self._header["name"]
         self.dataset: str = self._header["dataset"]
         self.label_space: str = self._header["label_space"]
