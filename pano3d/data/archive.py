@@ -1,7 +1,7 @@
 """The scene archive: one uncompressed ZIP per scene, the unit of caching and of parallel work.
 
-Members: `scene.json` (see `scene_schema.SCENE_SCHEMA`), `color/<frame>.png|jpg`, `depth/<frame>.png` (uint16 mm, what a sensor
-gives), `segments/<frame>.png` (uint16 segment id, 0 = void), optional `depth_exact/`, `ambiguous/`, `shadow/`,
+Members: `scene.json` (see `scene_schema.SCENE_SCHEMA`), `color/<frame>.png|jpg`, `depth/<frame>.png` (uint16 mm, what a
+sensor gives), `segments/<frame>.png` (uint16 segment id, 0 = void), optional `depth_exact/`, `ambiguous/`, `shadow/`,
 `overlap.npy` (V V float16) and `surface.npz` (xyz, segment_id). Writing is atomic; reading trusts nothing.
 """
 
