@@ -82,8 +82,8 @@ class Pi3Config:
         ):
             if num_heads < 1 or width % num_heads or (width // num_heads) % 4:
                 raise ConfigError(
-                    f"configuring Pi3: width {width} over {part}.num_heads {num_heads} must give a head width that is a "
-                    "multiple of 4 (two rotary halves of pairs); change one of them"
+                    f"configuring Pi3: width {width} over {part}.num_heads {num_heads} must give a head width that is "
+                    "a multiple of 4 (two rotary halves of pairs); change one of them"
                 )
         if decoder.depth < 2 or decoder.depth % 2:
             raise ConfigError(f"configuring Pi3: decoder.depth must be even and at least 2, got {decoder.depth}")

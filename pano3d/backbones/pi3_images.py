@@ -28,6 +28,6 @@ def pi3_image_size(width: int, height: int, pixel_limit: int = PIXEL_LIMIT, mult
             rows -= 1
     if columns < 1 or rows < 1:
         raise DataError(
-            f"choosing an image size: {width} x {height} leaves less than one patch of {multiple} pixels; crop the photo"
+            f"choosing an image size: {width} x {height} leaves less than one {multiple} pixel patch; crop the photo"
         )
     return columns * multiple, rows * multiple

@@ -56,8 +56,10 @@ def test_small_predictions_and_predictions_on_void_or_small_truth_are_ignored() 
     assert instance_examples(scene([(450, 600)], [0.9]), 1)[0][0].score == []  # on void
     assert instance_examples(scene([(400, 520)], [0.9]), 1)[0][0].score == []  # on void and the small instance
     assert instance_examples(scene([(300, 500)], [0.9]), 1)[0][0].is_hit == [False]  # half on void, not more
-    # the excuse moves with the threshold: 100 of 200 points on void are enough at 0.25
-    assert instance_examples(scene([(340, 500)], [0.9]), 1)[AP_THRESHOLDS.index(0.25)][0].score == []
+    # 60 of 115 points on instance 2 (IoU 60/255), 55 excused: more than a quarter, less than half
+    by_threshold = instance_examples(scene([(340, 455)], [0.9]), 1)
+    assert by_threshold[AP_THRESHOLDS.index(0.25)][0].score == []
+    assert by_threshold[AP_THRESHOLDS.index(0.5)][0].is_hit == [False]
 
 
 def test_ignored_predictions_only_give_zero_and_no_truth_gives_nan() -> None:
