@@ -55,7 +55,11 @@ def write_model(
         for name, value in model.state_dict().items()
     }
     partial = folder / f".{WEIGHTS}.partial"
-    save_file(tensors, partial)
+    try:
+        save_file(tensors, partial)
+    except SafetensorError as error:
+        partial.unlink(missing_ok=True)
+        raise WeightsError(f"writing {folder / WEIGHTS}: {error}; free disk space and start again") from error
     os.replace(partial, folder / WEIGHTS)
     description = {
         "format_version": FORMAT_VERSION,

@@ -36,15 +36,13 @@ from pano3d.viz.confidence import ConfidenceFrame, confidence_figure, sparsifica
 @dataclass(frozen=True)
 class CompareConfidenceConfig:
     """split, views: which scenes and how many frames of each. figures: scenes that get a picture of
-    `frames_per_figure` frames. resamples: of the bootstrap over scenes. control: folder of a model fine-tuned as long
-    on geometry alone, or None."""
+    `frames_per_figure` frames. resamples: of the bootstrap over scenes."""
 
     split: str
     views: int
     figures: int
     frames_per_figure: int
     resamples: int
-    control: str | None
 
     def __post_init__(self) -> None:
         if min(self.views, self.frames_per_figure, self.resamples) < 1 or self.figures < 0:
@@ -61,7 +59,7 @@ def run(params: Path, data: Path, start: Path, model: Path, output: Path, result
     """
     settings = config.read(params)
     stage = config.load(params, CompareConfidenceConfig, "compare_confidence")
-    folders = {"frozen": start, "joint": model} | ({"control": Path(stage.control)} if stage.control else {})
+    folders = {"frozen": start, "joint": model}
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     models = {name: load_reconstructor(folder, SceneConfig(), device) for name, folder in folders.items()}
     backbone = settings["backbone"]["name"]

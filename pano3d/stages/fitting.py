@@ -79,7 +79,6 @@ def fit(job: Fit) -> None:
             "stage": job.stage,
             "seed": seed,
             "dataset": job.settings["dataset"]["name"],
-            "reproduction": job.settings.get("reproduction", ""),
             "steps": job.training.steps if job.training else 0,
         }
         write_model(job.output, job.model, job.model_config, job.license, provenance)
