@@ -1,8 +1,9 @@
-"""A hand-held walk through a room: standing points that see much, a smooth path through them, checked by ray casting."""
+"""A hand-held walk through a room: standing points that see much, and a smooth path checked by ray casting."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise, permutations
 
 import numpy as np
 from numpy.random import Generator
@@ -69,7 +70,9 @@ def look_at(eye: NDArray[np.float64], target: NDArray[np.float64], roll: float =
 class _Probe:
     """Small renderings of many poses at once: what each sees, and how near it is."""
 
-    def __init__(self, geometry: RoomGeometry, full: RayScene, intrinsics: NDArray[np.float64], width: int, height: int):
+    def __init__(
+        self, geometry: RoomGeometry, full: RayScene, intrinsics: NDArray[np.float64], width: int, height: int
+    ):
         columns, rows = _PROBE
         scale = np.array([columns / width, rows / height])
         k = intrinsics.copy()
@@ -113,9 +116,12 @@ def _standing_points(plan: RoomPlan, full: RayScene, generator: Generator) -> ND
 
 def _targets(plan: RoomPlan, eyes: NDArray[np.float64], generator: Generator) -> NDArray[np.float64]:
     """(N 3) a thing to look at for each eye, a few metres away."""
-    centres = np.array([
-        (placed.scan_from_object @ np.append(np.mean(placed.mesh.bounds(), 0), 1.0))[:3] for placed in plan.objects[_STUFF:]
-    ])
+    centres = np.array(
+        [
+            (placed.scan_from_object @ np.append(np.mean(placed.mesh.bounds(), 0), 1.0))[:3]
+            for placed in plan.objects[_STUFF:]
+        ]
+    )
     targets = np.empty_like(eyes)
     for row, eye in enumerate(eyes):
         distance = np.linalg.norm(centres - eye, axis=1)
@@ -152,12 +158,10 @@ def _choose_keys(owner: NDArray[np.int32], depth: FloatArray, count: int, object
 
 def _shortest_order(eyes: NDArray[np.float64], targets: NDArray[np.float64]) -> list[int]:
     """Order of a few key views that turns and walks least."""
-    from itertools import permutations
-
     look = (targets - eyes) / np.linalg.norm(targets - eyes, axis=1, keepdims=True)
     cost = np.linalg.norm(eyes[:, None] - eyes[None], axis=2) + 1.2 * (1 - (look[:, None] * look[None]).sum(2))
     orders = (p for p in permutations(range(len(eyes))) if p[0] < p[-1])
-    return list(min(orders, key=lambda p: sum(cost[a, b] for a, b in zip(p[:-1], p[1:], strict=True))))
+    return list(min(orders, key=lambda p: sum(cost[a, b] for a, b in pairwise(p))))
 
 
 def walk(

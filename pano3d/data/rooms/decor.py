@@ -27,7 +27,9 @@ def build_curtains(
     style: Style, generator: Generator, width: float, z: Interval, variant: int, cell: float
 ) -> list[ObjectMesh]:
     """Curtains in front of an opening of that width, centred; each cloth is an object of its own."""
-    material = style.draw_cloth(*((style.palette.cloth, style.palette.cloth_second)[:: 1 if generator.random() < 0.5 else -1]))
+    material = style.draw_cloth(
+        *((style.palette.cloth, style.palette.cloth_second)[:: 1 if generator.random() < 0.5 else -1])
+    )
     reach = width / 2 + 0.22
     share = generator.uniform(0.3, 0.5)
     low = (0.04, 0.04, z[0] - 0.12, 0.04)[variant]
@@ -91,7 +93,12 @@ def build_television(mesh: ObjectMesh, style: Style, generator: Generator, varia
     height = width * 0.57
     z = (0.06, 0.06 + height)
     mesh.box((-width / 2, width / 2), (-0.025, 0.0), z, style.black)
-    mesh.box((-width / 2 + 0.012, width / 2 - 0.012), (0.0, 0.004), (z[0] + 0.012, z[1] - 0.012), style.draw_screen(1, 1, is_on=False))
+    mesh.box(
+        (-width / 2 + 0.012, width / 2 - 0.012),
+        (0.0, 0.004),
+        (z[0] + 0.012, z[1] - 0.012),
+        style.draw_screen(1, 1, is_on=False),
+    )
     if variant == 0:
         mesh.box((-0.2, 0.2), (-0.11, 0.1), (0, 0.015), style.black)
         mesh.box((-0.05, 0.05), (-0.03, -0.01), (0.01, 0.1), style.black)
@@ -121,13 +128,24 @@ def build_keyboard(mesh: ObjectMesh, style: Style, generator: Generator, variant
 def build_cup(mesh: ObjectMesh, style: Style, generator: Generator, variant: int) -> None:
     radius, height = ((0.04, 0.1), (0.05, 0.08), (0.11, 0.07))[variant]
     color = style.ceramic if generator.random() < 0.4 else style.draw_plain_color()
-    profile = [(0.0, 0.0), (radius * 0.7, 0.0), (radius, height), (radius * 0.88, height), (radius * 0.6, 0.01), (0.0, 0.01)]
+    profile = [
+        (0.0, 0.0),
+        (radius * 0.7, 0.0),
+        (radius, height),
+        (radius * 0.88, height),
+        (radius * 0.6, 0.01),
+        (0.0, 0.01),
+    ]
     mesh.lathe(profile, color, segments=14)
 
 
 def build_plant(mesh: ObjectMesh, style: Style, generator: Generator, variant: int) -> None:
     radius, pot = generator.uniform(0.13, 0.19), generator.uniform(0.25, 0.36)
-    mesh.lathe([(0.0, 0.0), (radius * 0.75, 0.0), (radius, pot), (radius * 0.9, pot), (0.0, pot - 0.02)], style.draw_plain_color(), segments=16)
+    mesh.lathe(
+        [(0.0, 0.0), (radius * 0.75, 0.0), (radius, pot), (radius * 0.9, pot), (0.0, pot - 0.02)],
+        style.draw_plain_color(),
+        segments=16,
+    )
     mesh.cylinder((0, 0), radius * 0.88, (pot - 0.04, pot - 0.02), style.soil, 14)
     count, tall = ((26, 0.85), (16, 0.6), (34, 1.15))[variant]
     for leaf in range(count):
@@ -139,7 +157,11 @@ def build_plant(mesh: ObjectMesh, style: Style, generator: Generator, variant: i
         out = np.array([np.cos(turn), np.sin(turn), 0.0])
         side = np.array([-np.sin(turn), np.cos(turn), 0.0])
         droop = 0.35 * reach * along**2
-        spine = start + out * reach * along + np.array([0, 0, 1.0]) * (rise * 0.55 * along - droop + rise * 0.3 * np.sqrt(along))
+        spine = (
+            start
+            + out * reach * along
+            + np.array([0, 0, 1.0]) * (rise * 0.55 * along - droop + rise * 0.3 * np.sqrt(along))
+        )
         wide = (0.055 if variant != 1 else 0.1) * np.sin(np.pi * np.clip(along, 0.08, 0.95))
         mesh.sheet(np.stack([spine - side * wide, spine, spine + side * wide], 1), style.leaf, 0.004)
     if variant == 2:
@@ -166,7 +188,9 @@ def build_floor_lamp(mesh: ObjectMesh, style: Style, generator: Generator, varia
     if variant == 2:
         mesh.legs((-0.2, 0.2), (-0.2, 0.2), (0, 0.03), 0.03, style.wood_dark)
         for angle in np.arange(3) * 2 * np.pi / 3:
-            mesh.tube([(0.24 * np.cos(angle), 0.24 * np.sin(angle), 0.0), (0, 0, height - 0.25)], 0.014, style.wood_dark)
+            mesh.tube(
+                [(0.24 * np.cos(angle), 0.24 * np.sin(angle), 0.0), (0, 0, height - 0.25)], 0.014, style.wood_dark
+            )
     else:
         mesh.cylinder((0, 0), 0.14, (0, 0.02), style.black, 18)
         mesh.cylinder((0, 0), 0.012, (0.02, height), style.black, 8)

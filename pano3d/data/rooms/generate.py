@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 
 from pano3d.data.archive import Frame, SceneContent, SceneSegment, Surface
 from pano3d.data.rooms.cameras import Camera, camera_rays, walk
-from pano3d.data.rooms.config import QUALITIES, SPLITS, Quality, RoomsConfig
+from pano3d.data.rooms.config import QUALITIES, SPLITS, RoomsConfig
 from pano3d.data.rooms.layout import ROOM_KINDS, plan_room
 from pano3d.data.rooms.lighting import bake, draw_weather
 from pano3d.data.rooms.materials import KINDS
 from pano3d.data.rooms.plan import RoomPlan
-from pano3d.data.rooms.scene import Hits, RoomGeometry, assemble, ray_scenes
+from pano3d.data.rooms.scene import Hits, assemble, ray_scenes
 from pano3d.data.rooms.sensor import sense_depth, to_millimetres
 from pano3d.data.rooms.shading import Shader
 from pano3d.data.rooms.surface import measure_overlap, sample_surface
@@ -38,7 +38,7 @@ _TARGET_LUMINANCE = 0.42
 
 def scene_names(config: RoomsConfig, split: str) -> list[str]:
     """Names of the rooms of a split, in order of their index."""
-    return [f"{split}-{index:04d}" for index in range(config.scenes.of(split))]
+    return [_scene_name(split, index) for index in range(config.scenes.of(split))]
 
 
 def _generators(seed: int, split: str, index: int) -> dict[str, Generator]:
@@ -82,7 +82,7 @@ def generate_scene(config: RoomsConfig, seed: int, split: str, index: int) -> Sc
         geometry, photographer.seen_triangles(), cameras, depths, config.surface_spacing, streams["surface"]
     )
     return SceneContent(
-        name=scene_names_of(split, index),
+        name=_scene_name(split, index),
         dataset=DATASET,
         label_space=LABEL_SPACE,
         frames=frames,
@@ -102,15 +102,16 @@ def generate_scene(config: RoomsConfig, seed: int, split: str, index: int) -> Sc
     )
 
 
-def scene_names_of(split: str, index: int) -> str:
-    """Name of one room."""
+def _scene_name(split: str, index: int) -> str:
     return f"{split}-{index:04d}"
 
 
 def _segments(plan: RoomPlan) -> list[SceneSegment]:
     """Segment id = position in the plan + 1."""
     return [
-        SceneSegment(position + 1, _SCANNET20.get(placed.source_class), placed.source_class, placed.source_class not in _STUFF)
+        SceneSegment(
+            position + 1, _SCANNET20.get(placed.source_class), placed.source_class, placed.source_class not in _STUFF
+        )
         for position, placed in enumerate(plan.objects)
     ]
 
@@ -246,8 +247,8 @@ class Photographer:
             towards = directions[mirrors]
             dot = towards[:, 0] * normal[:, 0] + towards[:, 1] * normal[:, 1] + towards[:, 2] * normal[:, 2]
             bounced = (towards - 2 * dot[:, None] * normal).astype(np.float32)
-            start = (origins[mirrors] + hits.t[mirrors, None] * towards + bounced * np.float32(0.003)).astype(np.float32)
+            start = (origins[mirrors] + hits.t[mirrors, None] * towards + bounced * np.float32(0.003)).astype(
+                np.float32
+            )
             behind[mirrors] = hits.t[mirrors] + self._shader.opaque.cast(start, bounced).t
         return behind
-
-

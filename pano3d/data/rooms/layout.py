@@ -68,7 +68,9 @@ def _cut_openings(plan: RoomPlan) -> None:
         variant = 1
     width = generator.uniform(0.8, 0.95)
     start = generator.uniform(0.12, 0.5) if generator.random() < 0.7 else size.wall_length(door_wall) - width - 0.2
-    plan.openings.append(Opening("door", door_wall, (start, start + width), (0.0, generator.uniform(2.0, 2.1)), variant))
+    plan.openings.append(
+        Opening("door", door_wall, (start, start + width), (0.0, generator.uniform(2.0, 2.1)), variant)
+    )
     count = 1 if is_wet or plan.kind == "bedroom" else int(generator.integers(1, 3))
     for wall in walls[1 : 1 + count]:
         length = size.wall_length(wall)
@@ -182,7 +184,7 @@ def _table_with_chairs(plan: RoomPlan, centre: tuple[float, float]) -> None:
     pose = plan.in_the_open(tables.DINING_TABLE, centre, yaw)
     if pose is None:
         return
-    low, high = plan.objects[-1].mesh.bounds()
+    high = plan.objects[-1].mesh.bounds()[1]
     own = plan.solid.pop()
     width, depth = float(high[0]), float(high[1])
     seats = [(-width / 2, depth), (width / 2, depth), (-width / 2, -depth), (width / 2, -depth)]
@@ -209,7 +211,13 @@ def _workplace(plan: RoomPlan) -> None:
     if generator.random() < 0.5:
         lamp = plan.on_top(decor.TABLE_LAMP, pose, (0.45, -0.15), top, 0.0)
         _stand_lamp(plan, decor.TABLE_LAMP, lamp, 0.33)
-    plan.beside(seating.OFFICE_CHAIR, pose, (generator.uniform(-0.2, 0.2), generator.uniform(0.5, 0.7)), np.pi + generator.normal() * 0.5, 0.1)
+    plan.beside(
+        seating.OFFICE_CHAIR,
+        pose,
+        (generator.uniform(-0.2, 0.2), generator.uniform(0.5, 0.7)),
+        np.pi + generator.normal() * 0.5,
+        0.1,
+    )
 
 
 def _sleeping_place(plan: RoomPlan) -> None:
@@ -251,7 +259,9 @@ def _sitting_corner(plan: RoomPlan) -> None:
     centre = pose @ [0, front, 0, 1]
     _rug(plan, float(centre[0]), float(centre[1]), float(np.arctan2(pose[1, 0], pose[0, 0])))
     for side in (-1, 1):
-        plan.beside(seating.ARMCHAIR, pose, (side * (float(high[0]) + 0.45), front + 0.15), side * np.pi / 2, margin=0.05)
+        plan.beside(
+            seating.ARMCHAIR, pose, (side * (float(high[0]) + 0.45), front + 0.15), side * np.pi / 2, margin=0.05
+        )
 
 
 def _television(plan: RoomPlan) -> None:
@@ -264,7 +274,7 @@ def _television(plan: RoomPlan) -> None:
 def _kitchen(plan: RoomPlan, width: float) -> None:
     generator, size = plan.generator, plan.size
     closed = {o.wall for o in plan.openings}
-    walls = [w for w in range(4) if w not in closed] or [w for w in range(4)]
+    walls = [w for w in range(4) if w not in closed] or list(range(4))
     width = min(width, min(size.wall_length(w) for w in walls) - 0.9)
     variant = draw_variant(generator, wetrooms.KITCHEN_RUN_VARIANTS, plan.style.is_held_out)
     run = wetrooms.build_kitchen_run(plan.style, generator, width, variant, plan.cell)

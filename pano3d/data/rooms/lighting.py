@@ -21,6 +21,7 @@ FloatArray = NDArray[np.float32]
 
 _LIFT = np.float32(0.004)
 _BOUNCES = 3
+_SMOOTHINGS = 3
 _AMBIENT = np.float32(0.015)
 
 
@@ -51,16 +52,25 @@ def draw_weather(plan: RoomPlan, generator: Generator) -> Weather:
     normal = plan.size.wall_normal(glazed[int(generator.integers(len(glazed)))].wall) if glazed else np.array([0.0, 1])
     turn, height = generator.uniform(-0.9, 0.9), generator.uniform(0.35, 0.85)
     outward = -normal
-    flat = np.array([
-        outward[0] * np.cos(turn) - outward[1] * np.sin(turn),
-        outward[0] * np.sin(turn) + outward[1] * np.cos(turn),
-    ])
+    flat = np.array(
+        [
+            outward[0] * np.cos(turn) - outward[1] * np.sin(turn),
+            outward[0] * np.sin(turn) + outward[1] * np.cos(turn),
+        ]
+    )
     sun = np.array([flat[0] * np.cos(height), flat[1] * np.cos(height), np.sin(height)])
     kind = generator.random()
     seed = int(generator.integers(1 << 16))
     if kind < 0.68:
         power = generator.uniform(7.0, 11.0) * np.array([1.0, 0.92, 0.78])
-        return Weather(sun, power, np.array([0.75, 0.95, 1.25]) * 2.2, np.array([1.3, 1.3, 1.25]), seed, bool(generator.random() < 0.35))
+        return Weather(
+            sun,
+            power,
+            np.array([0.75, 0.95, 1.25]) * 2.2,
+            np.array([1.3, 1.3, 1.25]),
+            seed,
+            bool(generator.random() < 0.35),
+        )
     if kind < 0.88:
         grey = np.array([1.0, 1.02, 1.06])
         return Weather(sun, np.zeros(3), grey * 2.6, grey * 1.3, seed, bool(generator.random() < 0.6))
@@ -103,7 +113,9 @@ def _sample_points(geometry: RoomGeometry) -> tuple[FloatArray, FloatArray]:
     return points.astype(np.float32), geometry.normals
 
 
-def _geometry_term(to_light: FloatArray, normals: FloatArray, facing: FloatArray | None) -> tuple[FloatArray, FloatArray]:
+def _geometry_term(
+    to_light: FloatArray, normals: FloatArray, facing: FloatArray | None
+) -> tuple[FloatArray, FloatArray]:
     """Cosine at the receiver, and cosine at the sender over squared distance."""
     x, y, z = to_light.T
     square = np.maximum(x * x + y * y + z * z, np.float32(0.02))
@@ -151,7 +163,8 @@ def _lamp_samples(
     directions = generator.standard_normal((count, 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     return [
-        ((lamp.position + d * lamp.radius * [1, 1, 0.4]).astype(np.float32), None, lamp.power / count) for d in directions
+        ((lamp.position + d * lamp.radius * [1, 1, 0.4]).astype(np.float32), None, lamp.power / count)
+        for d in directions
     ]
 
 
@@ -183,7 +196,12 @@ def _directions(normals: FloatArray, count: int) -> FloatArray:
 
 
 def _bounce(
-    geometry: RoomGeometry, points: FloatArray, normals: FloatArray, opaque: RayScene, direct: FloatArray, quality: Quality
+    geometry: RoomGeometry,
+    points: FloatArray,
+    normals: FloatArray,
+    opaque: RayScene,
+    direct: FloatArray,
+    quality: Quality,
 ) -> FloatArray:
     """Indirect irradiance: cosine-weighted mean over the hemisphere of albedo times irradiance met there."""
     count = quality.gather_rays
@@ -205,4 +223,17 @@ def _bounce(
         indirect = np.full_like(direct, _AMBIENT)
         for row in met:
             indirect += radiosity[row] / np.float32(count)
-    return indirect
+    return _smooth(geometry, indirect)
+
+
+def _smooth(geometry: RoomGeometry, values: FloatArray) -> FloatArray:
+    """Spread bounced light over neighbouring vertices of a face: few rays per vertex leave blotches on plain walls."""
+    faces = geometry.triangles
+    index = faces.ravel()
+    number = np.maximum(np.bincount(index, minlength=len(values)), 1)
+    for _ in range(_SMOOTHINGS):
+        middle = (values[faces[:, 0]] + values[faces[:, 1]] + values[faces[:, 2]]) / np.float32(3)
+        values = np.stack(
+            [np.bincount(index, np.repeat(middle[:, k], 3), minlength=len(values)) / number for k in range(3)], 1
+        ).astype(np.float32)
+    return values

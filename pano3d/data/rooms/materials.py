@@ -153,7 +153,9 @@ class Style:
         self.palette = palettes[int(generator.integers(len(palettes)))]
         p = self.palette
         seed = int(generator.integers(1 << 16))
-        self.wood = self.table.add(Material("wood", linear(p.wood), linear(p.wood_dark), 0.12, axis=0, seed=seed, gloss=0.02))
+        self.wood = self.table.add(
+            Material("wood", linear(p.wood), linear(p.wood_dark), 0.12, axis=0, seed=seed, gloss=0.02)
+        )
         self.wood_upright = self.table.add(
             Material("wood", linear(p.wood), linear(p.wood_dark), 0.12, axis=2, seed=seed, gloss=0.02)
         )
@@ -191,9 +193,10 @@ class Style:
 
     def draw_plain_color(self) -> int:
         """A saturated paint, for books, cups and toys."""
-        hue = self._generator.random()
+        hue, depth = self._generator.random(), self._generator.uniform(0.25, 1.0)
         angle = 2 * np.pi * (hue + np.array([0.0, 1 / 3, 2 / 3]))
-        rgb = np.clip(0.32 + 0.26 * np.cos(angle), 0.03, 0.8) * self._generator.uniform(0.4, 1.2)
+        # Mostly reds, blues and browns, rarely neon.
+        rgb = depth * np.clip(0.26 + self._generator.uniform(0.03, 0.2) * np.cos(angle), 0.02, 0.8) * [1.1, 0.95, 0.85]
         return self.table.add(Material("spine", (float(rgb[0]), float(rgb[1]), float(rgb[2])), (0.6, 0.55, 0.4), 0.08))
 
     def draw_floor(self, is_wet: bool) -> int:
@@ -209,7 +212,9 @@ class Style:
             return self.add(Material("fabric", grey, mix(grey, (0.1, 0.1, 0.1), 0.25), 0.08, seed=seed))
         light = mix(linear(p.wall), (0.5, 0.48, 0.45), float(self._generator.uniform(0.2, 0.7)))
         if kind == "checker":
-            return self.add(Material("checker", light, mix(linear(p.accent), (0.1, 0.1, 0.1), 0.4), 0.35, seed=seed, gloss=0.05))
+            return self.add(
+                Material("checker", light, mix(linear(p.accent), (0.1, 0.1, 0.1), 0.4), 0.35, seed=seed, gloss=0.05)
+            )
         return self.add(Material("tiles", light, (0.3, 0.29, 0.27), 0.35, seed=seed, gloss=0.05))
 
     def draw_wall(self, is_accent: bool) -> int:
@@ -222,7 +227,9 @@ class Style:
         return self.add(Material(kind, base, second, scale, seed=seed))
 
     def draw_wall_tiles(self) -> int:
-        light = mix(linear(self.palette.wall), linear(self.palette.accent), float(self._generator.choice([0.0, 0.3, 0.8])))
+        light = mix(
+            linear(self.palette.wall), linear(self.palette.accent), float(self._generator.choice([0.0, 0.3, 0.8]))
+        )
         seed = int(self._generator.integers(1 << 16))
         return self.add(Material("tiles", light, (0.6, 0.6, 0.58), 0.2, seed=seed, gloss=0.05))
 
@@ -233,7 +240,8 @@ class Style:
         return self.add(Material("marble", color, (0.35, 0.34, 0.33), 0.25, seed=seed, gloss=0.05))
 
     def draw_picture(self, width: float, height: float) -> int:
-        rgb = self._generator.uniform(0.05, 0.75, (2, 3))
+        rgb = self._generator.uniform(0.08, 0.7, (2, 3))
+        rgb = 0.45 * rgb + 0.55 * rgb.mean(1, keepdims=True)
         seed = int(self._generator.integers(1 << 16))
         first, second = ((float(c[0]), float(c[1]), float(c[2])) for c in rgb)
         return self.add(Material("picture", first, second, 0.1, (width, height), seed=seed))
@@ -241,13 +249,26 @@ class Style:
     def draw_screen(self, width: float, height: float, is_on: bool) -> int:
         seed = int(self._generator.integers(1 << 16))
         if is_on:
-            return self.add(Material("screen", (0.5, 0.6, 0.75), (0.1, 0.12, 0.18), 0.03, (width, height), seed=seed, gloss=0.04, emission=0.5))
+            return self.add(
+                Material(
+                    "screen",
+                    (0.5, 0.6, 0.75),
+                    (0.1, 0.12, 0.18),
+                    0.03,
+                    (width, height),
+                    seed=seed,
+                    gloss=0.04,
+                    emission=0.5,
+                )
+            )
         return self.add(Material("plain", (0.012, 0.012, 0.014), gloss=0.07, is_ambiguous=True))
 
     def draw_rug(self, width: float, depth: float) -> int:
         seed = int(self._generator.integers(1 << 16))
         p = self.palette
-        return self.add(Material("rug", linear(p.cloth, 0.8), linear(p.cloth_second, 0.8), 0.2, (width, depth), seed=seed))
+        return self.add(
+            Material("rug", linear(p.cloth, 0.8), linear(p.cloth_second, 0.8), 0.2, (width, depth), seed=seed)
+        )
 
     def draw_lampshade(self, radiance: float) -> int:
         return self.add(Material("plain", (0.8, 0.74, 0.62), emission=radiance))

@@ -31,7 +31,9 @@ def outdoor_radiance(directions: FloatArray, weather: Weather) -> FloatArray:
         house = np.floor(azimuth / np.float32(width)).astype(np.int32)
         top = np.float32(0.06) + np.float32(tall) * hash_unit(house, house + layer, seed) ** 2
         inside = (rise < top) & (hash_unit(house, house, seed + 5 + layer) > 0.25)
-        face = 0.35 + 0.65 * np.stack([hash_unit(house, house + k, seed + 9 + layer) for k in range(3)], 1)
+        shade = 0.4 + 0.5 * hash_unit(house, house, seed + 9 + layer)
+        warmth = 0.3 * hash_unit(house, house, seed + 11 + layer)
+        face = np.stack([shade * (1 + warmth), shade, shade * (1 - warmth)], 1)
         column = np.floor(azimuth / np.float32(width / 6)).astype(np.int32)
         row = np.floor(rise / np.float32(0.035)).astype(np.int32)
         window = (np.mod(azimuth / (width / 6), 1) > 0.45) & (np.mod(rise / 0.035, 1) > 0.45)
@@ -39,5 +41,9 @@ def outdoor_radiance(directions: FloatArray, weather: Weather) -> FloatArray:
         pane = np.where(is_lit[:, None], np.float32(1.6), np.float32(0.35))
         wall = horizon * np.float32(tint) * np.where(window[:, None], face * pane * 0.6, face)
         color = np.where(inside[:, None], wall, color)
-    ground = horizon * np.array([0.22, 0.3, 0.14], np.float32) * (1 + 0.4 * noise(azimuth * 9, rise * 9, rise, seed))[:, None]
+    ground = (
+        horizon
+        * np.array([0.22, 0.3, 0.14], np.float32)
+        * (1 + 0.4 * noise(azimuth * 9, rise * 9, rise, seed))[:, None]
+    )
     return (np.where((rise < -0.03)[:, None], ground, color) * _DIMMED).astype(np.float32)

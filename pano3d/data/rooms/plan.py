@@ -76,14 +76,20 @@ class RoomPlan:
         return Footprint(corners[:, :2].min(0), corners[:, :2].max(0), (float(low[2] + z), float(high[2] + z)))
 
     def is_free(self, footprint: Footprint, keep: Footprint | None = None) -> bool:
-        inside = (footprint.low > -1e-6).all() and (footprint.high < [self.size.width + 1e-6, self.size.depth + 1e-6]).all()
+        inside = (footprint.low > -1e-6).all() and (
+            footprint.high < [self.size.width + 1e-6, self.size.depth + 1e-6]
+        ).all()
         if not inside or any(footprint.meets(other) for other in [*self.solid, *self.kept]):
             return False
         return keep is None or not any(keep.meets(other) for other in self.solid)
 
     def _covers_opening(self, wall: int, span: Interval, z: Interval) -> bool:
         return any(
-            o.wall == wall and o.span[0] - 0.08 < span[1] and span[0] < o.span[1] + 0.08 and z[0] < o.height[1] and z[1] > o.height[0]
+            o.wall == wall
+            and o.span[0] - 0.08 < span[1]
+            and span[0] < o.span[1] + 0.08
+            and z[0] < o.height[1]
+            and z[1] > o.height[0]
             for o in self.openings
         )
 
@@ -117,9 +123,7 @@ class RoomPlan:
                 continue
             pose = self.size.scan_from_wall(wall) @ placement(start - float(low[0]), back + gap, 0.0, 0.0)
             solid = self.footprint(low, high, pose)
-            keep = self.footprint(
-                np.array([low[0], high[1], 0.0]), np.array([high[0], high[1] + clearance, 2.0]), pose
-            )
+            keep = self.footprint(np.array([low[0], high[1], 0.0]), np.array([high[0], high[1] + clearance, 2.0]), pose)
             if self.is_free(solid, keep):
                 self.solid.append(solid)
                 self.kept.append(keep)
@@ -128,7 +132,9 @@ class RoomPlan:
                 return pose
         return None
 
-    def family_against_wall(self, family: Family, walls: list[int] | None = None, clearance: float = FRONT_CLEARANCE) -> NDArray | None:
+    def family_against_wall(
+        self, family: Family, walls: list[int] | None = None, clearance: float = FRONT_CLEARANCE
+    ) -> NDArray | None:
         mesh = build_family(family, self.style, self.generator, self.cell)
         return self.against_wall([(family.source_class, mesh)], walls, clearance=clearance)
 
@@ -146,7 +152,9 @@ class RoomPlan:
                 return pose
         return None
 
-    def beside(self, family: Family, pose: NDArray[np.float64], xy: tuple[float, float], yaw: float, margin: float = 0.0) -> bool:
+    def beside(
+        self, family: Family, pose: NDArray[np.float64], xy: tuple[float, float], yaw: float, margin: float = 0.0
+    ) -> bool:
         """Place a piece relative to another's pose where that floor is free of furniture (it may use kept floor)."""
         mesh = build_family(family, self.style, self.generator, self.cell)
         low, high = mesh.bounds()
@@ -159,14 +167,23 @@ class RoomPlan:
         self.put(family.source_class, mesh, own)
         return True
 
-    def on_top(self, family: Family, pose: NDArray[np.float64], xy: tuple[float, float], z: float, yaw: float) -> NDArray:
+    def on_top(
+        self, family: Family, pose: NDArray[np.float64], xy: tuple[float, float], z: float, yaw: float
+    ) -> NDArray:
         """Stand a small thing on a surface at height z of another's frame."""
         mesh = build_family(family, self.style, self.generator, self.cell)
         own = pose @ placement(xy[0], xy[1], z, yaw)
         self.put(family.source_class, mesh, own)
         return own
 
-    def hang(self, family: Family, height: float, walls: list[int] | None = None, over: NDArray | None = None, tries: int = 30) -> bool:
+    def hang(
+        self,
+        family: Family,
+        height: float,
+        walls: list[int] | None = None,
+        over: NDArray | None = None,
+        tries: int = 30,
+    ) -> bool:
         """Hang a wall piece (wall at y = 0, its own z = 0 at `height`) where the wall is free, or over a given pose."""
         mesh = build_family(family, self.style, self.generator, self.cell)
         low, high = mesh.bounds()
@@ -177,14 +194,17 @@ class RoomPlan:
             length = self.size.wall_length(wall)
             start = 0.3 - float(low[0]) + place_draw * max(0.0, length - 0.6 - float(high[0] - low[0]))
             if over is not None:
-                wall = int(round(np.arctan2(over[1, 0], over[0, 0]) / (np.pi / 2))) % 4
-                start = float((np.linalg.inv(self.size.scan_from_wall(wall)) @ over[:, 3])[0]) + 0.3 * (place_draw - 0.5)
+                wall = round(float(np.arctan2(over[1, 0], over[0, 0])) / (np.pi / 2)) % 4
+                start = float((np.linalg.inv(self.size.scan_from_wall(wall)) @ over[:, 3])[0]) + 0.3 * (
+                    place_draw - 0.5
+                )
             span = (start + float(low[0]), start + float(high[0]))
             z = (height + float(low[2]), height + float(high[2]))
             if z[1] > self.size.height - 0.1 or self._covers_opening(wall, span, z):
                 continue
             pose = self.size.scan_from_wall(wall) @ placement(start, 0.003, height, 0.0)
-            solid = self.footprint(low - [0.05, 0, 0.05], high + [0.05, 0, 0.05], pose)
+            margin = np.array([0.05, 0, 0.05])
+            solid = self.footprint(low - margin, high + margin, pose)
             inside = span[0] > 0.05 and span[1] < self.size.wall_length(wall) - 0.05
             if inside and not any(solid.meets(other) for other in self.solid):
                 self.solid.append(solid)

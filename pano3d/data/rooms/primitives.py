@@ -7,6 +7,7 @@ the piece stands on z = 0. A vertex keeps that position for solid textures, wher
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ class MeshArrays:
     material: NDArray[np.int32]
 
 
+@cache
 def _grid_triangles(rows: int, columns: int) -> NDArray[np.int32]:
     """Two triangles per cell of a (rows x columns) vertex grid, counter-clockwise in (column, row)."""
     corner = (np.arange(rows - 1)[:, None] * columns + np.arange(columns - 1)[None]).ravel()
@@ -52,6 +54,9 @@ class ObjectMesh:
         cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
         is_reversed = (cross * normals[triangles].sum(1)).sum(1) < 0
         triangles = np.where(is_reversed[:, None], triangles[:, ::-1], triangles)[np.abs(cross).max(1) > 1e-10]
+        self._append(vertices, normals, triangles, material)
+
+    def _append(self, vertices: NDArray, normals: NDArray, triangles: NDArray[np.int32], material: int) -> None:
         self._vertices.append(vertices.astype(np.float32))
         self._normals.append(normals.astype(np.float32))
         self._triangles.append((triangles + self._count).astype(np.int32))
@@ -76,23 +81,29 @@ class ObjectMesh:
         low = np.array([x[0], y[0], z[0]], np.float64)
         high = np.array([x[1], y[1], z[1]], np.float64)
         cells = np.clip(np.ceil((high - low) / (cell or self.cell)), 1, _MAX_CELLS).astype(int)
+        vertices, normals, triangles = [], [], []
+        count = 0
         for axis in range(3):
             u, v = (axis + 1) % 3, (axis + 2) % 3
-            across = np.linspace(low[u], high[u], cells[u] + 1)
-            along = np.linspace(low[v], high[v], cells[v] + 1)
-            triangles = _grid_triangles(len(along), len(across))
-            for side, sign in ((low, -1.0), (high, 1.0)):
-                points = np.empty((len(along), len(across), 3))
-                points[..., axis] = side[axis]
-                points[..., u] = across[None]
-                points[..., v] = along[:, None]
-                normal = np.zeros(3)
-                normal[axis] = sign
-                faces = triangles if sign > 0 else triangles[:, ::-1]
-                flat = points.reshape(-1, 3)
-                self.add(flat, np.broadcast_to(normal, flat.shape), faces, material)
+            across = low[u] + (high[u] - low[u]) * np.arange(cells[u] + 1) / cells[u]
+            along = low[v] + (high[v] - low[v]) * np.arange(cells[v] + 1) / cells[v]
+            grid = _grid_triangles(len(along), len(across))
+            points = np.empty((2, len(along), len(across), 3))
+            points[0, ..., axis], points[1, ..., axis] = low[axis], high[axis]
+            points[..., u] = across
+            points[..., v] = along[:, None]
+            normal = np.zeros(points.shape)
+            normal[0, ..., axis], normal[1, ..., axis] = -1, 1
+            half = len(along) * len(across)
+            vertices.append(points.reshape(-1, 3))
+            normals.append(normal.reshape(-1, 3))
+            triangles += [grid[:, ::-1] + count, grid + (count + half)]
+            count += 2 * half
+        self._append(np.concatenate(vertices), np.concatenate(normals), np.concatenate(triangles), material)
 
-    def cushion(self, x: Interval, y: Interval, z: Interval, material: int, radius: float = 0.05, steps: int = 5) -> None:
+    def cushion(
+        self, x: Interval, y: Interval, z: Interval, material: int, radius: float = 0.05, steps: int = 5
+    ) -> None:
         """A box with rounded edges: a subdivided cube clamped to an inner box plus radius times the normal."""
         low = np.array([x[0], y[0], z[0]])
         high = np.array([x[1], y[1], z[1]])
@@ -113,7 +124,12 @@ class ObjectMesh:
                 normal = flat - inner
                 normal /= np.linalg.norm(normal, axis=1, keepdims=True)
                 triangles = _grid_triangles(len(ramp), len(ramp))
-                self.add(centre + inner * half + normal * radius, normal, triangles if sign > 0 else triangles[:, ::-1], material)
+                self.add(
+                    centre + inner * half + normal * radius,
+                    normal,
+                    triangles if sign > 0 else triangles[:, ::-1],
+                    material,
+                )
 
     def lathe(
         self,
@@ -124,7 +140,7 @@ class ObjectMesh:
         stretch: tuple[float, float] = (1.0, 1.0),
         smooth: bool = True,
     ) -> None:
-        """A surface of revolution about z: (radius, height) pairs walked with the outside to the right of the way up."""
+        """A surface of revolution about z: (radius, height) pairs outside to the right of the way up."""
         points = np.array(profile, np.float64)
         if smooth:
             self._lathe_strip(points, material, centre, segments, stretch)
@@ -150,7 +166,13 @@ class ObjectMesh:
         self.add(vertices.reshape(-1, 3), normals.reshape(-1, 3), _grid_triangles(*shape[:2]), material)
 
     def cylinder(
-        self, centre: tuple[float, float], radius: float, z: Interval, material: int, segments: int = 14, top: float | None = None
+        self,
+        centre: tuple[float, float],
+        radius: float,
+        z: Interval,
+        material: int,
+        segments: int = 14,
+        top: float | None = None,
     ) -> None:
         """A closed upright cylinder, or a cone to radius `top`."""
         upper = radius if top is None else top

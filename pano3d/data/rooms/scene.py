@@ -49,7 +49,9 @@ def assemble(plan: RoomPlan) -> RoomGeometry:
         material.append(mesh.material)
         owner.append(np.full(len(mesh.triangles), index, np.int32))
         corner = mesh.vertices[mesh.triangles]
-        axis.append(np.abs(np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])).argmax(1).astype(np.int32))
+        axis.append(
+            np.abs(np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])).argmax(1).astype(np.int32)
+        )
         offset += len(mesh.vertices)
     joined = np.concatenate(vertices)
     faces = np.concatenate(triangles)
@@ -98,7 +100,7 @@ class RayScene:
         self._original = np.append(kept, -1).astype(np.int32)
         self._scene = o3d.t.geometry.RaycastingScene(nthreads=1)
         self._scene.add_triangles(
-            o3d.core.Tensor(geometry.vertices), o3d.core.Tensor(geometry.triangles[kept].astype(np.uint32))
+            self._tensor(geometry.vertices), self._tensor(geometry.triangles[kept].astype(np.uint32))
         )
 
     def cast(self, origins: FloatArray, directions: FloatArray) -> Hits:

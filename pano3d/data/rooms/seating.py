@@ -24,7 +24,9 @@ def build_dining_chair(mesh: ObjectMesh, style: Style, generator: Generator, var
         shell[..., 2] = np.where(v < 0.5, seat, seat + (v - 0.5) * 0.84)[:, None] + 0.03 * (u**2)[None]
         mesh.sheet(shell, style.cloth, 0.02)
         for side in (-0.18, 0.18):
-            mesh.tube([(side, -0.2, seat), (side, -0.22, 0.012), (side, 0.22, 0.012), (side, 0.18, seat)], 0.012, style.metal)
+            mesh.tube(
+                [(side, -0.2, seat), (side, -0.22, 0.012), (side, 0.22, 0.012), (side, 0.18, seat)], 0.012, style.metal
+            )
         return
     mesh.legs(x, y, (0, seat - 0.03), 0.035, frame, is_round=variant == 1)
     if variant == 1:
@@ -33,7 +35,9 @@ def build_dining_chair(mesh: ObjectMesh, style: Style, generator: Generator, var
         mesh.box(x, y, (seat - 0.03, seat), frame)
     post = (-depth / 2, -depth / 2 + 0.03)
     if variant == 1:
-        mesh.cushion((x[0] + 0.02, x[1] - 0.02), (post[0] - 0.01, post[1] + 0.03), (seat + 0.1, back), style.cloth, 0.03, 3)
+        mesh.cushion(
+            (x[0] + 0.02, x[1] - 0.02), (post[0] - 0.01, post[1] + 0.03), (seat + 0.1, back), style.cloth, 0.03, 3
+        )
     for edge in (x[0], x[1] - 0.035):
         mesh.box((edge, edge + 0.035), post, (seat, back), frame)
     if variant == 0:
@@ -68,7 +72,9 @@ def build_office_chair(mesh: ObjectMesh, style: Style, generator: Generator, var
             mesh.box((side - 0.015, side + 0.015), (-0.03, 0.01), (seat - 0.05, seat + 0.19), style.black)
 
 
-def _soft_seat(mesh: ObjectMesh, style: Style, cloth: int, seats: int, width: float, depth: float, variant: int) -> None:
+def _soft_seat(
+    mesh: ObjectMesh, style: Style, cloth: int, seats: int, width: float, depth: float, variant: int
+) -> None:
     """Base, arms, seat and back cushions shared by armchairs and sofas."""
     arm = (0.16, 0.22, 0.07)[min(variant, 2)]
     total = width + 2 * arm
@@ -109,7 +115,9 @@ def build_sofa(mesh: ObjectMesh, style: Style, generator: Generator, variant: in
     if variant == 3:  # a chaise longue at one end
         step = width / seats
         mesh.cushion((-width / 2, -width / 2 + step), (depth / 2, depth / 2 + 0.6), (0.06, 0.3), style.cloth, 0.03)
-        mesh.cushion((-width / 2, -width / 2 + step), (depth / 2 - 0.02, depth / 2 + 0.62), (0.29, 0.45), style.cloth, 0.05)
+        mesh.cushion(
+            (-width / 2, -width / 2 + step), (depth / 2 - 0.02, depth / 2 + 0.62), (0.29, 0.45), style.cloth, 0.05
+        )
 
 
 def build_bed(mesh: ObjectMesh, style: Style, generator: Generator, variant: int) -> None:
@@ -151,7 +159,9 @@ def build_bed(mesh: ObjectMesh, style: Style, generator: Generator, variant: int
 def build_pillow(mesh: ObjectMesh, style: Style, generator: Generator, variant: int) -> None:
     size = ((0.62, 0.38), (0.45, 0.42), (0.7, 0.3))[variant]
     cloth = style.linen if variant == 0 else style.cloth_second
-    mesh.cushion((-size[0] / 2, size[0] / 2), (-size[1] / 2, size[1] / 2), (0, generator.uniform(0.12, 0.15)), cloth, 0.07)
+    mesh.cushion(
+        (-size[0] / 2, size[0] / 2), (-size[1] / 2, size[1] / 2), (0, generator.uniform(0.12, 0.15)), cloth, 0.07
+    )
 
 
 def build_stool(mesh: ObjectMesh, style: Style, generator: Generator, variant: int) -> None:
@@ -172,7 +182,9 @@ def build_ottoman(mesh: ObjectMesh, style: Style, generator: Generator, variant:
     if variant == 0:
         mesh.cushion((-0.3, 0.3), (-0.3, 0.3), (0.03, height), style.cloth_second, 0.06)
     elif variant == 1:
-        mesh.lathe([(0.0, 0.0), (0.26, 0.01), (0.32, height * 0.5), (0.26, height), (0.0, height + 0.02)], style.cloth_second)
+        mesh.lathe(
+            [(0.0, 0.0), (0.26, 0.01), (0.32, height * 0.5), (0.26, height), (0.0, height + 0.02)], style.cloth_second
+        )
     else:  # a bean bag
         profile = [(0.0, 0.0), (0.38, 0.02), (0.44, 0.22), (0.36, 0.45), (0.2, 0.66), (0.07, 0.76), (0.0, 0.77)]
         mesh.lathe(profile, style.cloth)

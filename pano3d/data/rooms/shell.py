@@ -63,7 +63,9 @@ class Opening:
         return self.kind == "window" or self.variant in (2, 4)
 
 
-def build_wall(mesh: ObjectMesh, length: float, height: float, openings: list[Opening], face: int, skirting: int) -> None:
+def build_wall(
+    mesh: ObjectMesh, length: float, height: float, openings: list[Opening], face: int, skirting: int
+) -> None:
     """One wall as boxes round its openings, with a skirting board."""
     outer = (-WALL_THICKNESS, 0.0)
     edges = [-WALL_THICKNESS]
@@ -140,7 +142,9 @@ def build_door(mesh: ObjectMesh, style: Style, generator: Generator, opening: Op
                 mesh.box((inner[0] + 0.1, inner[1] - 0.1), (front, front + 0.01), (z, z + 0.2), leaf)
     handle = inner[1] - 0.07
     mesh.box((handle - 0.02, handle + 0.02), (front, front + 0.008), (0.95, 1.12), style.metal)
-    mesh.tube([(handle, front, 1.05), (handle, front + 0.05, 1.05), (handle - 0.11, front + 0.05, 1.05)], 0.01, style.metal)
+    mesh.tube(
+        [(handle, front, 1.05), (handle, front + 0.05, 1.05), (handle - 0.11, front + 0.05, 1.05)], 0.01, style.metal
+    )
 
 
 def build_ceiling_lamp(mesh: ObjectMesh, style: Style, variant: int, drop: float) -> None:
@@ -151,7 +155,9 @@ def build_ceiling_lamp(mesh: ObjectMesh, style: Style, variant: int, drop: float
         return
     mesh.tube([(0, 0, 0), (0, 0, -drop)], 0.006, style.black)
     if variant == 1:
-        mesh.lathe([(0.0, -drop - 0.15), (0.11, -drop - 0.1), (0.15, -drop), (0.11, -drop + 0.1), (0.0, -drop + 0.15)], shade)
+        mesh.lathe(
+            [(0.0, -drop - 0.15), (0.11, -drop - 0.1), (0.15, -drop), (0.11, -drop + 0.1), (0.0, -drop + 0.15)], shade
+        )
     else:
         mesh.lathe([(0.22, -drop - 0.1), (0.08, -drop + 0.08), (0.0, -drop + 0.09)], style.lacquer)
         mesh.lathe([(0.0, -drop + 0.08), (0.075, -drop + 0.07), (0.215, -drop - 0.1)], shade)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.random import Generator
 
@@ -12,12 +14,24 @@ from pano3d.data.rooms.primitives import Interval, ObjectMesh
 
 def _carcass(style: Style, generator: Generator) -> tuple[int, int]:
     """Body and front materials."""
-    choices = ((style.wood_upright, style.wood_upright), (style.lacquer, style.lacquer), (style.wood_dark, style.lacquer))
+    choices = (
+        (style.wood_upright, style.wood_upright),
+        (style.lacquer, style.lacquer),
+        (style.wood_dark, style.lacquer),
+    )
     return choices[int(generator.integers(3))]
 
 
 def fronts(
-    mesh: ObjectMesh, x: Interval, y: float, z: Interval, columns: int, rows: int, front: int, handle: int, is_drawer: bool
+    mesh: ObjectMesh,
+    x: Interval,
+    y: float,
+    z: Interval,
+    columns: int,
+    rows: int,
+    front: int,
+    handle: int,
+    is_drawer: bool,
 ) -> None:
     """A grid of doors or drawers with visible gaps and handles, standing off the body at depth y."""
     width, height = (x[1] - x[0]) / columns, (z[1] - z[0]) / rows
@@ -26,14 +40,19 @@ def fronts(
             left, low = x[0] + column * width, z[0] + row * height
             mesh.box((left + 0.006, left + width - 0.006), (y, y + 0.018), (low + 0.006, low + height - 0.006), front)
             if is_drawer:
-                bar = ((left + width / 2 - 0.07, left + width / 2 + 0.07), (low + height * 0.62, low + height * 0.62 + 0.014))
+                bar = (
+                    (left + width / 2 - 0.07, left + width / 2 + 0.07),
+                    (low + height * 0.62, low + height * 0.62 + 0.014),
+                )
             else:
                 edge = left + width - 0.05 if column % 2 == 0 else left + 0.035
                 bar = ((edge, edge + 0.014), (low + height / 2 - 0.07, low + height / 2 + 0.07))
             mesh.box(bar[0], (y + 0.018, y + 0.042), bar[1], handle)
 
 
-def books(mesh: ObjectMesh, style: Style, generator: Generator, x: Interval, y: Interval, z: float, room: float) -> None:
+def books(
+    mesh: ObjectMesh, style: Style, generator: Generator, x: Interval, y: Interval, z: float, room: float
+) -> None:
     """A row of upright books of varied size on a board, not always full."""
     colors = [style.draw_plain_color() for _ in range(5)]
     end = x[1] - generator.uniform(0.0, 0.45) * (x[1] - x[0])
@@ -43,7 +62,9 @@ def books(mesh: ObjectMesh, style: Style, generator: Generator, x: Interval, y: 
         tall = room * generator.uniform(0.55, 0.92)
         front = y[1] - generator.uniform(0.005, 0.04)
         if generator.random() > 0.06:
-            mesh.box((left, left + thick), (y[0] + 0.02, front), (z, z + tall), colors[int(generator.integers(5))], cell=0.6)
+            mesh.box(
+                (left, left + thick), (y[0] + 0.02, front), (z, z + tall), colors[int(generator.integers(5))], cell=0.6
+            )
         left += thick + 0.002
 
 
@@ -65,7 +86,7 @@ def build_bookshelf(mesh: ObjectMesh, style: Style, generator: Generator, varian
     halves = [x] if variant in (0, 1) else [(x[0], 0.0), (0.0, x[1])]
     if variant >= 2:
         mesh.box((-side / 2, side / 2), y, (0.06, height - side), body)
-    for low, high in zip(shelves[:-1], shelves[1:], strict=True):
+    for low, high in pairwise(shelves):
         mesh.box(x, y, (low - side, low), body)
         for half in halves:
             inner = (half[0] + 0.03, half[1] - 0.03)
@@ -73,7 +94,11 @@ def build_bookshelf(mesh: ObjectMesh, style: Style, generator: Generator, varian
                 books(mesh, style, generator, inner, y, float(low), float(high - low - side))
             else:
                 middle = (inner[0] + inner[1]) / 2
-                mesh.lathe([(0.0, low), (0.06, low), (0.08, low + 0.1), (0.03, low + 0.2)], style.draw_plain_color(), (middle, 0))
+                mesh.lathe(
+                    [(0.0, low), (0.06, low), (0.08, low + 0.1), (0.03, low + 0.2)],
+                    style.draw_plain_color(),
+                    (middle, 0),
+                )
     if variant == 1:
         mesh.box(x, y, (height - side, height), body)
 
@@ -115,7 +140,12 @@ def _vitrine(mesh: ObjectMesh, style: Style, generator: Generator, body: int) ->
             color = style.ceramic if generator.random() < 0.6 else style.draw_plain_color()
             tall = generator.uniform(0.08, 0.22)
             z = board + 0.02
-            mesh.lathe([(0.0, z), (0.05, z), (0.07, z + tall * 0.6), (0.05, z + tall), (0.0, z + tall)], color, (place, -0.02), 10)
+            mesh.lathe(
+                [(0.0, z), (0.05, z), (0.07, z + tall * 0.6), (0.05, z + tall), (0.0, z + tall)],
+                color,
+                (place, -0.02),
+                10,
+            )
     for left, right in ((x[0] + 0.025, 0.0), (0.0, x[1] - 0.025)):
         for bar in (left, right - 0.03):
             mesh.box((bar, bar + 0.03), (y[1] - 0.02, y[1]), (low, height - 0.03), body)
@@ -126,7 +156,11 @@ def _vitrine(mesh: ObjectMesh, style: Style, generator: Generator, body: int) ->
 def build_wardrobe(mesh: ObjectMesh, style: Style, generator: Generator, variant: int) -> None:
     body, front = _carcass(style, generator)
     doors = int(generator.integers(2, 4))
-    width, depth, height = doors * generator.uniform(0.45, 0.55), generator.uniform(0.55, 0.62), generator.uniform(1.9, 2.2)
+    width, depth, height = (
+        doors * generator.uniform(0.45, 0.55),
+        generator.uniform(0.55, 0.62),
+        generator.uniform(1.9, 2.2),
+    )
     x, y = (-width / 2, width / 2), (-depth / 2, depth / 2 - 0.02)
     mesh.box(x, y, (0.05, height), body)
     mesh.box((x[0] + 0.02, x[1] - 0.02), (y[0], y[1] - 0.03), (0, 0.05), style.black)
@@ -150,7 +184,9 @@ def build_dresser(mesh: ObjectMesh, style: Style, generator: Generator, variant:
     mesh.legs(x, y, (0, lift), 0.05, style.wood_dark)
     mesh.box(x, y, (lift, height), body)
     mesh.box((x[0] - 0.015, x[1] + 0.015), (y[0], y[1] + 0.03), (height, height + 0.025), body)
-    fronts(mesh, x, y[1], (lift, height), 2 if variant else 1, 4 if variant < 2 else 3, front, style.metal, is_drawer=True)
+    fronts(
+        mesh, x, y[1], (lift, height), 2 if variant else 1, 4 if variant < 2 else 3, front, style.metal, is_drawer=True
+    )
 
 
 def build_night_stand(mesh: ObjectMesh, style: Style, generator: Generator, variant: int) -> None:

@@ -47,7 +47,10 @@ def measure_overlap(cameras: list[Camera], depths: list[FloatArray]) -> NDArray[
         k = camera.intrinsics
         points = np.stack([(u - k[0, 2]) / k[0, 0] * z, (v - k[1, 2]) / k[1, 1] * z, z], 1)
         r, t = camera.scan_from_camera[:3, :3], camera.scan_from_camera[:3, 3]
-        points = np.stack([points[:, 0] * r[a, 0] + points[:, 1] * r[a, 1] + points[:, 2] * r[a, 2] for a in range(3)], 1) + t
+        points = (
+            np.stack([points[:, 0] * r[a, 0] + points[:, 1] * r[a, 1] + points[:, 2] * r[a, 2] for a in range(3)], 1)
+            + t
+        )
         for j in range(count):
             overlap[i, j] = 1.0 if i == j else (_seen(points, cameras[j], depths[j]).mean() if len(points) else 0.0)
     return overlap.astype(np.float16)

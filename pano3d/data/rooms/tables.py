@@ -20,7 +20,12 @@ def build_dining_table(mesh: ObjectMesh, style: Style, generator: Generator, var
     x, y = (-width / 2, width / 2), (-depth / 2, depth / 2)
     if variant == 1:  # round on a pedestal
         radius = generator.uniform(0.45, 0.58)
-        mesh.lathe([(0.0, height - 0.035), (radius, height - 0.035), (radius, height), (0.0, height)], top, segments=28, smooth=False)
+        mesh.lathe(
+            [(0.0, height - 0.035), (radius, height - 0.035), (radius, height), (0.0, height)],
+            top,
+            segments=28,
+            smooth=False,
+        )
         mesh.lathe([(0.3, 0.0), (0.28, 0.03), (0.06, 0.1), (0.045, 0.4), (0.07, height - 0.04)], style.wood_dark)
         return
     mesh.box(x, y, (height - 0.035, height), top)
@@ -49,7 +54,12 @@ def build_coffee_table(mesh: ObjectMesh, style: Style, generator: Generator, var
         mesh.legs(x, y, (0, height - 0.04), 0.05, top)
     elif variant == 1:
         radius = depth * 0.7
-        mesh.lathe([(0.0, height - 0.03), (radius, height - 0.03), (radius, height), (0.0, height)], top, segments=28, smooth=False)
+        mesh.lathe(
+            [(0.0, height - 0.03), (radius, height - 0.03), (radius, height), (0.0, height)],
+            top,
+            segments=28,
+            smooth=False,
+        )
         for angle in np.arange(3) * 2 * np.pi / 3:
             head = (0.4 * radius * np.cos(angle), 0.4 * radius * np.sin(angle), height - 0.03)
             mesh.tube([head, (0.8 * radius * np.cos(angle), 0.8 * radius * np.sin(angle), 0.0)], 0.02, style.black)
@@ -76,13 +86,17 @@ def build_side_table(mesh: ObjectMesh, style: Style, generator: Generator, varia
         mesh.box((-half + 0.02, half - 0.02), (-half + 0.02, half - 0.02), (0.15, 0.17), top)
 
 
-def _drawers(mesh: ObjectMesh, x: tuple[float, float], y: float, z: tuple[float, float], count: int, front: int, knob: int) -> None:
+def _drawers(
+    mesh: ObjectMesh, x: tuple[float, float], y: float, z: tuple[float, float], count: int, front: int, knob: int
+) -> None:
     step = (z[1] - z[0]) / count
     for row in range(count):
         low = z[0] + row * step
         mesh.box((x[0] + 0.008, x[1] - 0.008), (y, y + 0.018), (low + 0.006, low + step - 0.006), front)
         middle = (x[0] + x[1]) / 2
-        mesh.box((middle - 0.06, middle + 0.06), (y + 0.018, y + 0.035), (low + step * 0.6, low + step * 0.6 + 0.012), knob)
+        mesh.box(
+            (middle - 0.06, middle + 0.06), (y + 0.018, y + 0.035), (low + step * 0.6, low + step * 0.6 + 0.012), knob
+        )
 
 
 def build_desk(mesh: ObjectMesh, style: Style, generator: Generator, variant: int) -> None:

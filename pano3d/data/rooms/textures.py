@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from scipy.ndimage import gaussian_filter
 
 from pano3d.data.rooms.materials import KINDS, MaterialColumns
 
-FloatArray = NDArray[np.float32]
+FloatArray = NDArray[np.floating[Any]]
 IntArray = NDArray[np.int32]
 
 _SIDE = 64
@@ -121,9 +122,10 @@ def _tiles(t: TexturePoints) -> FloatArray:
     i = np.floor(t.u / t.scale)
     j = np.floor(t.v / t.scale)
     tint = hash_unit(i.astype(np.int32), j.astype(np.int32), t.seed)
-    edge = np.minimum(
-        np.abs(t.u / t.scale - np.rint(t.u / t.scale)), np.abs(t.v / t.scale - np.rint(t.v / t.scale))
-    ) * t.scale
+    edge = (
+        np.minimum(np.abs(t.u / t.scale - np.rint(t.u / t.scale)), np.abs(t.v / t.scale - np.rint(t.v / t.scale)))
+        * t.scale
+    )
     width = np.maximum(np.float32(0.006), t.footprint * 0.6)
     joint = np.clip(1.3 - edge / width, 0, 1) * t.fade(t.scale) * np.minimum(1, 0.009 / width)
     speckle = noise(t.u * 6, t.v * 6, tint * 9, t.seed)
@@ -185,7 +187,8 @@ def _picture(t: TexturePoints) -> FloatArray:
         aspect = t.size[:, 1] / t.size[:, 0]
         distance = np.sqrt(np.square(x - cx) + np.square((y - cy) * aspect))
         inside = np.clip((radius - distance) * 60 + 0.5, 0, 1)[:, None]
-        tint = np.stack([hash_unit(t.seed + disc, t.seed + k, 14) for k in range(3)], 1) ** 2 * 0.8
+        tint = 0.2 + 0.5 * np.stack([hash_unit(t.seed + disc, t.seed + k, 14) for k in range(3)], 1)
+        tint = (tint + tint.mean(1, keepdims=True)) * (0.25 + 0.35 * hash_unit(t.seed, t.seed + disc, 15))[:, None]
         color = color + (tint - color) * inside
     mat = (np.maximum(np.abs(x), np.abs(y)) > 0.43)[:, None] & (t.seed % 3 == 0)[:, None]
     return np.where(mat, np.float32(0.8), color)

@@ -22,11 +22,19 @@ def _basin(mesh: ObjectMesh, x: Interval, y: Interval, top: float, depth: float,
 
 
 def _tap(mesh: ObjectMesh, x: float, y: float, z: float, material: int, reach: float = 0.14) -> None:
-    arc = [(x, y, z), (x, y, z + 0.18), (x, y + 0.03, z + 0.23), (x, y + reach - 0.03, z + 0.23), (x, y + reach, z + 0.17)]
+    arc = [
+        (x, y, z),
+        (x, y, z + 0.18),
+        (x, y + 0.03, z + 0.23),
+        (x, y + reach - 0.03, z + 0.23),
+        (x, y + reach, z + 0.17),
+    ]
     mesh.tube(arc, 0.013, material)
 
 
-def _top_with_hole(mesh: ObjectMesh, x: Interval, y: Interval, z: Interval, hole: tuple[Interval, Interval], top: int) -> None:
+def _top_with_hole(
+    mesh: ObjectMesh, x: Interval, y: Interval, z: Interval, hole: tuple[Interval, Interval], top: int
+) -> None:
     """A worktop as four boxes round the hole."""
     hx, hy = hole
     mesh.box((x[0], hx[0]), y, z, top)
@@ -60,13 +68,25 @@ def build_kitchen_run(
         cabinet.box(part, (y[0], y[1] - 0.08), (0, 0.1), style.black)
         cabinet.box(part, (y[0], y[1] - 0.04), (0.1, below), body)
         drawers = bool(generator.random() < 0.4)
-        fronts(cabinet, part, y[1] - 0.04, (0.1, height - 0.05), 1 if drawers else 2, 3 if drawers else 1, body, style.metal, drawers)
+        fronts(
+            cabinet,
+            part,
+            y[1] - 0.04,
+            (0.1, height - 0.05),
+            1 if drawers else 2,
+            3 if drawers else 1,
+            body,
+            style.metal,
+            drawers,
+        )
         pieces.append(("cabinet", cabinet))
     if variant != 1:
         wall = ObjectMesh(cell)
         span = (x[0], x[0] + width * generator.uniform(0.5, 0.7))
         wall.box(span, (y[0], y[0] + 0.33), (1.42, 2.1), body)
-        fronts(wall, span, y[0] + 0.33, (1.42, 2.1), max(2, round((span[1] - span[0]) / 0.45)), 1, body, style.metal, False)
+        fronts(
+            wall, span, y[0] + 0.33, (1.42, 2.1), max(2, round((span[1] - span[0]) / 0.45)), 1, body, style.metal, False
+        )
         pieces.append(("cabinet", wall))
     else:
         shelf = ObjectMesh(cell)
@@ -108,9 +128,7 @@ def build_refrigerator(mesh: ObjectMesh, style: Style, generator: Generator, var
     mesh.box(x, (y[0], y[1] - 0.05), (0.03, height), color)
     split = height * (0.68 if variant == 1 else 0.4)
     doors = [(x, (0.05, height - 0.01))]
-    if variant == 0:
-        doors = [(x, (0.05, split - 0.005)), (x, (split + 0.005, height - 0.01))]
-    elif variant == 1:
+    if variant in (0, 1):
         doors = [(x, (0.05, split - 0.005)), (x, (split + 0.005, height - 0.01))]
     elif variant == 2:
         doors = [((x[0], -0.004), (0.05, height - 0.01)), ((0.004, x[1]), (0.05, height - 0.01))]
@@ -122,7 +140,17 @@ def build_refrigerator(mesh: ObjectMesh, style: Style, generator: Generator, var
 
 
 def build_toilet(mesh: ObjectMesh, style: Style, generator: Generator, variant: int) -> None:
-    bowl = [(0.0, 0.0), (0.14, 0.0), (0.11, 0.12), (0.15, 0.28), (0.2, 0.38), (0.2, 0.4), (0.14, 0.4), (0.12, 0.3), (0.0, 0.24)]
+    bowl = [
+        (0.0, 0.0),
+        (0.14, 0.0),
+        (0.11, 0.12),
+        (0.15, 0.28),
+        (0.2, 0.38),
+        (0.2, 0.4),
+        (0.14, 0.4),
+        (0.12, 0.3),
+        (0.0, 0.24),
+    ]
     if variant == 1:  # hung on the wall, tank hidden
         bowl = [(0.0, 0.12), (0.1, 0.12), (0.17, 0.25), (0.2, 0.38), (0.2, 0.4), (0.14, 0.4), (0.12, 0.3), (0.0, 0.24)]
         mesh.box((-0.12, 0.12), (-0.34, -0.05), (0.14, 0.38), style.ceramic)
@@ -165,7 +193,9 @@ def build_vanity(style: Style, generator: Generator, variant: int, cell: float) 
     if lift < 0.1:
         cabinet.box((x[0] + 0.03, x[1] - 0.03), (y[0], y[1] - 0.08), (0, lift), style.black)
     if variant == 2:  # a vessel standing on the board
-        sink.lathe([(0.0, 0.8), (0.12, 0.8), (0.2, 0.93), (0.185, 0.93), (0.12, 0.84), (0.0, 0.83)], style.ceramic, segments=22)
+        sink.lathe(
+            [(0.0, 0.8), (0.12, 0.8), (0.2, 0.93), (0.185, 0.93), (0.12, 0.84), (0.0, 0.83)], style.ceramic, segments=22
+        )
         cabinet.box(x, y, (0.76, 0.8), style.wood_dark)
         _tap(sink, 0, -0.2, 0.8, style.metal, 0.1)
     else:
@@ -180,7 +210,16 @@ def build_bathtub(mesh: ObjectMesh, style: Style, generator: Generator, variant:
     length, width, height = generator.uniform(1.5, 1.75), generator.uniform(0.7, 0.8), 0.56
     x, y = (-length / 2, length / 2), (-width / 2, width / 2)
     if variant == 2:  # free-standing oval on feet
-        profile = [(0.0, 0.12), (0.3, 0.14), (0.38, 0.35), (0.42, 0.6), (0.39, 0.6), (0.34, 0.38), (0.26, 0.22), (0.0, 0.21)]
+        profile = [
+            (0.0, 0.12),
+            (0.3, 0.14),
+            (0.38, 0.35),
+            (0.42, 0.6),
+            (0.39, 0.6),
+            (0.34, 0.38),
+            (0.26, 0.22),
+            (0.0, 0.21),
+        ]
         mesh.lathe(profile, style.ceramic, segments=30, stretch=(length / 0.84, width / 0.84))
         mesh.legs((x[0] + 0.3, x[1] - 0.3), (y[0] + 0.1, y[1] - 0.1), (0, 0.2), 0.06, style.metal)
     else:
