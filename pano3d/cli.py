@@ -34,6 +34,7 @@ STAGES = {
 COMMANDS = {
     "summary": "the numbers of a reproduction, and where to look further",
     "verify": "compare a reproduction's metrics with the committed ones",
+    "text-classes": "a file of named text embeddings from a CLIP or SigLIP text tower",
     "register": "give the reproduction's models a version in the registry",
 }
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from einops import rearrange
@@ -95,6 +95,8 @@ class Pi3(Backbone):
     """The network: DINOv2 per view, a decoder that alternates within a view and across views, three heads."""
 
     confidence_kind = "conf_logits"
+    image_mean: Tensor
+    image_std: Tensor
 
     def __init__(self, config: Pi3Config) -> None:
         super().__init__()
@@ -184,17 +186,16 @@ class Pi3(Backbone):
         table_all = RopeTable(cos=table.cos.repeat(num_views, 1), sin=table.sin.repeat(num_views, 1))
         within = tokens
         for index in range(0, len(self.decoder), 2):
-            within = self._block_within(self.decoder[index], tokens, table)
-            tokens = self._block_across(self.decoder[index + 1], within, table_all, num_views)
+            inside, across = (cast("Block", self.decoder[i]) for i in (index, index + 1))
+            within = self._block_within(inside, tokens, table)
+            tokens = self._block_across(across, within, table_all, num_views)
         return within, tokens
 
-    def _block_within(
-        self, block: nn.Module, tokens: Float[Tensor, "n t c"], table: RopeTable
-    ) -> Float[Tensor, "n t c"]:
+    def _block_within(self, block: Block, tokens: Float[Tensor, "n t c"], table: RopeTable) -> Float[Tensor, "n t c"]:
         return self._recomputed(lambda x: self._per_view(lambda part: block(part, table), x), tokens)
 
     def _block_across(
-        self, block: nn.Module, tokens: Float[Tensor, "n t c"], table: RopeTable, num_views: int
+        self, block: Block, tokens: Float[Tensor, "n t c"], table: RopeTable, num_views: int
     ) -> Float[Tensor, "n t c"]:
         def run(x: Tensor) -> Tensor:
             mixed = block.attend(rearrange(x, "(b v) t c -> b (v t) c", v=num_views), table)

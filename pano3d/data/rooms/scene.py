@@ -95,7 +95,8 @@ class RayScene:
     def __init__(self, geometry: RoomGeometry, keep: NDArray[np.bool_] | None = None):
         import open3d as o3d
 
-        self._tensor: Any = o3d.core.Tensor
+        # Open3D's stubs know tensors of Python lists only.
+        self._tensor = cast("Any", o3d.core.Tensor)
         kept = np.arange(len(geometry.triangles)) if keep is None else np.flatnonzero(keep)
         self._original = np.append(kept, -1).astype(np.int32)
         self._scene = o3d.t.geometry.RaycastingScene(nthreads=1)
