@@ -14,7 +14,7 @@ from pano3d.data.rooms.plan import RoomPlan
 from pano3d.data.rooms.scene import Hits, RayScene, RoomGeometry
 from pano3d.types import DegenerateError
 
-FloatArray = NDArray[np.float32]
+FloatArray = NDArray[np.floating]
 
 _PROBE = (24, 18)
 _STANDING_POINTS = 72

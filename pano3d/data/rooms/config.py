@@ -68,7 +68,5 @@ class RoomsConfig:
                 raise ConfigError(f"rooms: split {split} needs scenes >= 0 and frames >= 1")
         if self.width < 16 or self.height < 16:
             raise ConfigError(f"rooms: images of {self.width}x{self.height} are too small; take 16 pixels or more")
-        if self.quality not in QUALITIES:
-            raise ConfigError(f"rooms: quality {self.quality!r}; choose one of {', '.join(QUALITIES)}")
         if not 0.005 <= self.surface_spacing <= 1:
             raise ConfigError(f"rooms: surface_spacing {self.surface_spacing} m; take 0.005 to 1")

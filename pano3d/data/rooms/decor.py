@@ -97,7 +97,7 @@ def build_television(mesh: ObjectMesh, style: Style, generator: Generator, varia
         (-width / 2 + 0.012, width / 2 - 0.012),
         (0.0, 0.004),
         (z[0] + 0.012, z[1] - 0.012),
-        style.draw_screen(1, 1, is_on=False),
+        style.draw_screen(1.0, 1.0, is_on=False),
     )
     if variant == 0:
         mesh.box((-0.2, 0.2), (-0.11, 0.1), (0, 0.015), style.black)

@@ -19,7 +19,7 @@ from pano3d.data.rooms.shading import Shader
 from pano3d.data.rooms.surface import measure_overlap, sample_surface
 from pano3d.types import ConfigError
 
-FloatArray = NDArray[np.float32]
+FloatArray = NDArray[np.floating]
 
 DATASET = "rooms"
 LABEL_SPACE = "scannet20"

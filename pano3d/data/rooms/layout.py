@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator
@@ -135,7 +136,7 @@ def _ceiling_lamp(plan: RoomPlan) -> None:
     plan.lamps.append(Lamp(np.array([x, y, z]), power * (0.4 + 0.6 * _WARM), 0.16))
 
 
-def _stand_lamp(plan: RoomPlan, family: Family, pose: NDArray | None, height: float) -> None:
+def _stand_lamp(plan: RoomPlan, family: Family, pose: NDArray[Any] | None, height: float) -> None:
     """Light up a lamp that has been placed."""
     if pose is not None:
         plan.lamps.append(Lamp(pose[:3, 3] + [0, 0, height], 0.35 * _WARM, 0.1))
@@ -154,10 +155,12 @@ def _curtains(plan: RoomPlan, chance: float) -> None:
         variant = draw_variant(plan.generator, decor.CURTAIN_VARIANTS, plan.style.is_held_out)
         middle = (opening.span[0] + opening.span[1]) / 2
         pose = plan.size.scan_from_wall(opening.wall) @ placement(middle, 0.0, 0.0, 0.0)
-        for mesh in decor.build_curtains(plan.style, plan.generator, width, opening.height, variant, plan.cell):
-            plan.put("curtain", mesh, pose)
-            low, high = mesh.bounds()
-            plan.solid.append(plan.footprint(low, high, pose))
+        cloths = decor.build_curtains(plan.style, plan.generator, width, opening.height, variant, plan.cell)
+        for mesh in cloths:
+            solid = plan.footprint(*mesh.bounds(), pose)
+            if not any(solid.meets(other) for other in plan.solid):
+                plan.put("curtain", mesh, pose)
+                plan.solid.append(solid)
 
 
 def _pictures(plan: RoomPlan, count: int) -> None:

@@ -17,7 +17,7 @@ from pano3d.data.rooms.plan import Lamp, RoomPlan
 from pano3d.data.rooms.scene import RayScene, RoomGeometry
 from pano3d.data.rooms.shell import Opening
 
-FloatArray = NDArray[np.float32]
+FloatArray = NDArray[np.floating]
 
 _LIFT = np.float32(0.004)
 _BOUNCES = 3

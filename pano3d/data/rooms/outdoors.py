@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pano3d.data.rooms.lighting import Weather
 from pano3d.data.rooms.textures import hash_unit, noise
 
-FloatArray = NDArray[np.float32]
+FloatArray = NDArray[np.floating]
 
 # A camera exposed for a room clips the sky; this keeps its content visible.
 _DIMMED = np.float32(0.55)

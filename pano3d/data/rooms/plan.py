@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator
@@ -69,7 +70,7 @@ class RoomPlan:
     def put(self, source_class: str, mesh: ObjectMesh, scan_from_object: NDArray[np.float64]) -> None:
         self.objects.append(PlacedObject(source_class, mesh, scan_from_object))
 
-    def footprint(self, low: NDArray, high: NDArray, pose: NDArray[np.float64]) -> Footprint:
+    def footprint(self, low: NDArray[Any], high: NDArray[Any], pose: NDArray[np.float64]) -> Footprint:
         """Of a box given in an object's frame."""
         corners = np.array([[x, y, 0.0, 1.0] for x in (low[0], high[0]) for y in (low[1], high[1])]) @ pose.T
         z = pose[2, 3]
@@ -134,11 +135,13 @@ class RoomPlan:
 
     def family_against_wall(
         self, family: Family, walls: list[int] | None = None, clearance: float = FRONT_CLEARANCE
-    ) -> NDArray | None:
+    ) -> NDArray[Any] | None:
         mesh = build_family(family, self.style, self.generator, self.cell)
         return self.against_wall([(family.source_class, mesh)], walls, clearance=clearance)
 
-    def in_the_open(self, family: Family, centre: tuple[float, float], yaw: float, tries: int = 25) -> NDArray | None:
+    def in_the_open(
+        self, family: Family, centre: tuple[float, float], yaw: float, tries: int = 25
+    ) -> NDArray[Any] | None:
         """Stand a piece near `centre`, shifted until it is free."""
         mesh = build_family(family, self.style, self.generator, self.cell)
         low, high = mesh.bounds()
@@ -169,7 +172,7 @@ class RoomPlan:
 
     def on_top(
         self, family: Family, pose: NDArray[np.float64], xy: tuple[float, float], z: float, yaw: float
-    ) -> NDArray:
+    ) -> NDArray[Any]:
         """Stand a small thing on a surface at height z of another's frame."""
         mesh = build_family(family, self.style, self.generator, self.cell)
         own = pose @ placement(xy[0], xy[1], z, yaw)
@@ -181,7 +184,7 @@ class RoomPlan:
         family: Family,
         height: float,
         walls: list[int] | None = None,
-        over: NDArray | None = None,
+        over: NDArray[Any] | None = None,
         tries: int = 30,
     ) -> bool:
         """Hang a wall piece (wall at y = 0, its own z = 0 at `height`) where the wall is free, or over a given pose."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float32]
-Interval = tuple[float, float]
+FloatArray = NDArray[np.floating]
+Interval = tuple[float | int, float | int]
 
 _MAX_CELLS = 48
 
@@ -48,7 +49,7 @@ class ObjectMesh:
         self._material: list[NDArray[np.int32]] = []
         self._count = 0
 
-    def add(self, vertices: NDArray, normals: NDArray, triangles: NDArray[np.int32], material: int) -> None:
+    def add(self, vertices: NDArray[Any], normals: NDArray[Any], triangles: NDArray[np.int32], material: int) -> None:
         """Append a part. Triangles without area (poles of lathes) are dropped, and all are turned to their normals."""
         corners = vertices[triangles]
         cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
@@ -56,7 +57,9 @@ class ObjectMesh:
         triangles = np.where(is_reversed[:, None], triangles[:, ::-1], triangles)[np.abs(cross).max(1) > 1e-10]
         self._append(vertices, normals, triangles, material)
 
-    def _append(self, vertices: NDArray, normals: NDArray, triangles: NDArray[np.int32], material: int) -> None:
+    def _append(
+        self, vertices: NDArray[Any], normals: NDArray[Any], triangles: NDArray[np.int32], material: int
+    ) -> None:
         self._vertices.append(vertices.astype(np.float32))
         self._normals.append(normals.astype(np.float32))
         self._triangles.append((triangles + self._count).astype(np.int32))
@@ -133,11 +136,11 @@ class ObjectMesh:
 
     def lathe(
         self,
-        profile: list[tuple[float, float]],
+        profile: list[Interval],
         material: int,
-        centre: tuple[float, float] = (0.0, 0.0),
+        centre: Interval = (0.0, 0.0),
         segments: int = 20,
-        stretch: tuple[float, float] = (1.0, 1.0),
+        stretch: Interval = (1.0, 1.0),
         smooth: bool = True,
     ) -> None:
         """A surface of revolution about z: (radius, height) pairs outside to the right of the way up."""
@@ -149,7 +152,12 @@ class ObjectMesh:
             self._lathe_strip(points[start : start + 2], material, centre, segments, stretch)
 
     def _lathe_strip(
-        self, points: NDArray, material: int, centre: tuple[float, float], segments: int, stretch: tuple[float, float]
+        self,
+        points: NDArray[Any],
+        material: int,
+        centre: Interval,
+        segments: int,
+        stretch: Interval,
     ) -> None:
         angle = np.linspace(0, 2 * np.pi, segments + 1)
         tangent = np.gradient(points, axis=0)
@@ -167,7 +175,7 @@ class ObjectMesh:
 
     def cylinder(
         self,
-        centre: tuple[float, float],
+        centre: Interval,
         radius: float,
         z: Interval,
         material: int,
@@ -179,7 +187,13 @@ class ObjectMesh:
         profile = [(0.0, z[0]), (radius, z[0]), (upper, z[1]), (0.0, z[1])]
         self.lathe(profile, material, centre, segments, smooth=False)
 
-    def tube(self, points: list[tuple[float, float, float]], radius: float, material: int, segments: int = 6) -> None:
+    def tube(
+        self,
+        points: list[tuple[float | int, float | int, float | int]],
+        radius: float,
+        material: int,
+        segments: int = 6,
+    ) -> None:
         """A pipe along a polyline."""
         line = np.array(points, np.float64)
         tangent = np.gradient(line, axis=0)
@@ -193,7 +207,7 @@ class ObjectMesh:
         vertices = line[:, None] + radius * normal
         self.add(vertices.reshape(-1, 3), normal.reshape(-1, 3), _grid_triangles(len(line), segments + 1), material)
 
-    def sheet(self, points: NDArray, material: int, thickness: float = 0.008) -> None:
+    def sheet(self, points: NDArray[Any], material: int, thickness: float = 0.008) -> None:
         """A thin cloth through a (rows, columns, 3) grid, seen and lit from both sides."""
         rows, columns = points.shape[:2]
         normal = np.cross(np.gradient(points, axis=1), np.gradient(points, axis=0))

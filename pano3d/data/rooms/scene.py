@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pano3d.data.rooms.materials import KINDS, MaterialColumns
 from pano3d.data.rooms.plan import RoomPlan
 
-FloatArray = NDArray[np.float32]
+FloatArray = NDArray[np.floating]
 IntArray = NDArray[np.int32]
 
 

@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter, minimum_filter, zoom
 
 from pano3d.data.rooms.textures import hash_unit
 
-FloatArray = NDArray[np.float32]
+FloatArray = NDArray[np.floating]
 
 MAX_RANGE = 8.0
 _GRAZING = 0.12

@@ -14,7 +14,7 @@ from pano3d.data.rooms.outdoors import outdoor_radiance
 from pano3d.data.rooms.scene import Hits, RayScene, RoomGeometry
 from pano3d.data.rooms.textures import albedo
 
-FloatArray = NDArray[np.float32]
+FloatArray = NDArray[np.floating]
 
 _GLASS, _MIRROR, _SCREEN = (KINDS.index(kind) for kind in ("glass", "mirror", "screen"))
 _SUN_RADIUS = 0.012

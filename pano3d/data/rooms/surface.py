@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pano3d.data.rooms.cameras import Camera
 from pano3d.data.rooms.scene import RoomGeometry
 
-FloatArray = NDArray[np.float32]
+FloatArray = NDArray[np.floating]
 
 _DEPTH_TOLERANCE = 0.03
 _OVERLAP_GRID = 24  # pixels of a view tested per row, for the overlap

@@ -64,7 +64,7 @@ def build_coffee_table(mesh: ObjectMesh, style: Style, generator: Generator, var
             head = (0.4 * radius * np.cos(angle), 0.4 * radius * np.sin(angle), height - 0.03)
             mesh.tube([head, (0.8 * radius * np.cos(angle), 0.8 * radius * np.sin(angle), 0.0)], 0.02, style.black)
     elif variant == 2:  # dark glass on a metal frame
-        gloss = style.draw_screen(1, 1, is_on=False)
+        gloss = style.draw_screen(1.0, 1.0, is_on=False)
         mesh.box(x, y, (height - 0.015, height), gloss)
         mesh.legs(x, y, (0, height - 0.015), 0.035, style.metal)
     else:  # a solid block on a plinth

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +15,7 @@ from scipy.ndimage import gaussian_filter
 
 from pano3d.data.rooms.materials import KINDS, MaterialColumns
 
-FloatArray = NDArray[np.floating[Any]]
+FloatArray = NDArray[np.floating]
 IntArray = NDArray[np.int32]
 
 _SIDE = 64

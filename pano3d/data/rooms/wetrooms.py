@@ -101,7 +101,7 @@ def build_kitchen_run(
 
 
 def build_stove(mesh: ObjectMesh, style: Style, generator: Generator, variant: int) -> None:
-    front = style.draw_screen(1, 1, is_on=False)
+    front = style.draw_screen(1.0, 1.0, is_on=False)
     body = style.white if variant == 1 else style.metal
     mesh.box((-0.3, 0.3), (-0.3, 0.27), (0.05, 0.88), body)
     mesh.box((-0.25, 0.25), (0.27, 0.29), (0.2, 0.62), front)
@@ -181,7 +181,7 @@ def build_vanity(style: Style, generator: Generator, variant: int, cell: float) 
         bowl = [(0.0, 0.7), (0.13, 0.7), (0.27, 0.83), (0.28, 0.86), (0.24, 0.86), (0.18, 0.78), (0.0, 0.76)]
         sink.lathe(bowl, style.ceramic, segments=22, stretch=(1.0, 0.8))
         sink.lathe([(0.13, 0.0), (0.09, 0.1), (0.08, 0.6), (0.12, 0.72)], style.ceramic)
-        _tap(sink, 0, -0.2, 0.84, style.metal, 0.11)
+        _tap(sink, 0.0, -0.2, 0.84, style.metal, 0.11)
         return [("sink", sink)]
     cabinet = ObjectMesh(cell)
     width = generator.uniform(0.65, 1.1)
@@ -197,12 +197,12 @@ def build_vanity(style: Style, generator: Generator, variant: int, cell: float) 
             [(0.0, 0.8), (0.12, 0.8), (0.2, 0.93), (0.185, 0.93), (0.12, 0.84), (0.0, 0.83)], style.ceramic, segments=22
         )
         cabinet.box(x, y, (0.76, 0.8), style.wood_dark)
-        _tap(sink, 0, -0.2, 0.8, style.metal, 0.1)
+        _tap(sink, 0.0, -0.2, 0.8, style.metal, 0.1)
     else:
         hole = ((-0.22, 0.22), (-0.13, 0.17))
         _top_with_hole(sink, x, y, (0.78, 0.83), hole, style.ceramic)
         _basin(sink, hole[0], hole[1], 0.83, 0.12, style.ceramic)
-        _tap(sink, 0, -0.18, 0.83, style.metal, 0.12)
+        _tap(sink, 0.0, -0.18, 0.83, style.metal, 0.12)
     return [("sink", sink), ("cabinet", cabinet)]
 
 
