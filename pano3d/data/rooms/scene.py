@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,7 +96,8 @@ class RayScene:
         import open3d as o3d
 
         # Open3D's stubs know tensors of Python lists only.
-        self._tensor = cast("Any", o3d.core.Tensor)
+        core: Any = o3d.core
+        self._tensor = core.Tensor
         kept = np.arange(len(geometry.triangles)) if keep is None else np.flatnonzero(keep)
         self._original = np.append(kept, -1).astype(np.int32)
         self._scene = o3d.t.geometry.RaycastingScene(nthreads=1)
