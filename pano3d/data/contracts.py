@@ -369,13 +369,19 @@ def _value(rule: Rule, value: Any) -> str:
     return f"{rule.column} is {float(value):g}, expected {bounds} ({rule.meaning})"
 
 
-def told(violations: Sequence[Violation], limit: int = 20) -> str:
-    """The first violations of every rule in turn, one a line, and how many more there are: no rule hides another."""
+def sample(violations: Sequence[Violation], limit: int) -> list[Violation]:
+    """The first `limit` violations, taken from every rule in turn, so that no rule hides another."""
     by_rule: dict[str, list[Violation]] = {}
     for violation in violations:
         by_rule.setdefault(violation.rule, []).append(violation)
     in_turn = [one for turn in zip_longest(*by_rule.values()) for one in turn if one is not None][:limit]
-    lines = [str(violation) for violation in violations if violation in in_turn]
+    chosen = {id(violation) for violation in in_turn}
+    return [violation for violation in violations if id(violation) in chosen]
+
+
+def told(violations: Sequence[Violation], limit: int = 20) -> str:
+    """The first violations, one a line, and how many more there are."""
+    lines = [str(violation) for violation in sample(violations, limit)]
     if len(violations) > len(lines):
         lines.append(f"and {len(violations) - len(lines)} more")
     return "\n  ".join(lines)

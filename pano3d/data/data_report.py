@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from pano3d.data.contracts import VOID_ROW, CheckDataConfig, Rule, Verdict, class_table, split_table
+from pano3d.data.contracts import VOID_ROW, CheckDataConfig, Rule, Verdict, class_table, sample, split_table
 from pano3d.data.facts import Facts
 
 _SHOWN = 200  # violations on the page; validation.json has them all
@@ -36,9 +36,10 @@ p { margin: .4rem 0; } .soft { color: var(--soft); }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .7rem .25rem 0; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
 thead th { color: var(--soft); font-weight: 600; white-space: nowrap; }
-td.n, th.n { text-align: right; white-space: nowrap; } code { font-size: .9em; overflow-wrap: anywhere; }
-.bar { display: block; height: .35rem; background: var(--bar); border-radius: 2px; margin-top: .15rem; min-width: 1px; }
-td.share { min-width: 6rem; }
+td.n, th.n { text-align: right; white-space: nowrap; } code { font-size: .9em; white-space: nowrap; }
+.bar { display: block; height: .35rem; background: var(--bar); border-radius: 2px; margin-top: .15rem; }
+td.share { min-width: 7rem; }
+th:first-child, td:first-child { position: sticky; left: 0; background: var(--paper); }
 """
 
 
@@ -143,13 +144,16 @@ def summary_page(facts: Facts, verdict: Verdict, config: CheckDataConfig, title:
 def _verdict_part(facts: Facts, verdict: Verdict, config: CheckDataConfig) -> str:
     number = counts(facts, verdict)
     checked = f"{number['scenes']} scenes, {number['frames']} frames, {number['segments']} segments"
-    if verdict.violations:
-        text = f"{number['violations']} violations of {number['rules_broken']} rules. Training does not start."
-        return f'<p class="verdict bad">{text}</p><p class="soft">Checked: {checked}, {number["rules"]} rules.</p>'
-    text = f"All {number['rules']} rules hold."
     docs = '; <a href="data_docs/index.html">Great Expectations pages</a>' if config.data_docs else ""
+    if verdict.violations:
+        kind, text = (
+            "bad",
+            f"{number['violations']} violations of {number['rules_broken']} rules. Training does not start.",
+        )
+    else:
+        kind, text = "good", f"All {number['rules']} rules hold."
     return (
-        f'<p class="verdict good">{text}</p><p class="soft">Checked: {checked}. '
+        f'<p class="verdict {kind}">{text}</p><p class="soft">Checked: {checked}, {number["rules"]} rules. '
         f'Machine-readable: <a href="validation.json">validation.json</a>{docs}.</p>'
     )
 
@@ -158,7 +162,7 @@ def _violations_part(verdict: Verdict) -> str:
     if not verdict.violations:
         return ""
     rows = []
-    for violation in verdict.violations[:_SHOWN]:
+    for violation in sample(verdict.violations, _SHOWN):
         place = " ".join(value for key, value in violation.place.items() if key != "path")
         rows.append([f"<code>{escape(place)}</code>", f"<code>{violation.rule}</code>", escape(violation.value)])
     more = len(verdict.violations) - _SHOWN
