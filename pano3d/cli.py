@@ -34,6 +34,7 @@ STAGES = {
 COMMANDS = {
     "summary": "the numbers of a reproduction, and where to look further",
     "verify": "compare a reproduction's metrics with the committed ones",
+    "import-weights": "an official MUSt3R or Pi3 checkpoint as a model folder of ours",
     "text-classes": "a file of named text embeddings from a CLIP or SigLIP text tower",
     "register": "give the reproduction's models a version in the registry",
 }

@@ -38,6 +38,12 @@ def run(params: Path, data: Path, start: Path, output: Path, results: Path) -> N
     stage = config.load(params, JointFinetuneConfig, "joint_finetune")
     backbone: BackboneChoice = config.load(params, BackboneChoice, "backbone")
     model, description = read_model(start)
+    class_mode = description.config.head.decoder.class_mode
+    if stage.panoptic_loss.class_mode != class_mode:
+        raise ConfigError(
+            f"joint_finetune: panoptic_loss.class_mode is {stage.panoptic_loss.class_mode}, the decoder's is "
+            f"{class_mode}; give both the same"
+        )
     fit(
         Fit(
             stage="joint_finetune",
