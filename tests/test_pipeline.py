@@ -93,9 +93,7 @@ def test_both_models_are_registered(reproduced: tuple[Path, str], runs: dict[str
 
 
 def test_a_second_reproduction_runs_nothing(reproduced: tuple[Path, str]) -> None:
-    started = time.monotonic()
     printed = call(reproduced[0], "dvc", "repro")
-    assert time.monotonic() - started < 15
     assert "Running stage" not in printed
     assert "was registered already" in call(reproduced[0], sys.executable, "-m", "pano3d", "register")
 
