@@ -323,12 +323,13 @@ class _Pairs:
         partners = sorted(recent, key=lambda other: (-shared[other], -other))[: self._config.partners]
         for other in partners:
             if _is_invertible(recent[other]):
-                self._note(index, other, compare_depth(view, recent[other], self._config.tolerance))
-                self._note(other, index, compare_depth(recent[other], view, self._config.tolerance))
+                agreement = compare_depth(view, recent[other], self._config.tolerance)
+                self._note(index, other, agreement, agreement.seen)
+                self._note(other, index, agreement, agreement.seen_back)
 
-    def _note(self, first: int, second: int, agreement: Agreement) -> None:
+    def _note(self, first: int, second: int, agreement: Agreement, seen: float) -> None:
         scene, frame, partner = self._scene, self._frames[first], self._frames[second].frame
-        error = _rounded(abs(agreement.seen - self._overlap[first, second]))
+        error = _rounded(abs(seen - self._overlap[first, second]))
         if scene.overlap_error is None or error > scene.overlap_error:
             scene.overlap_error, scene.overlap_worst_pair = error, f"{frame.frame} in {partner}"
         if agreement.compared < self._config.min_pixels:

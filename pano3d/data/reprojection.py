@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 # At most this many pixels per pair, on a regular grid: enough for a share, and the cost no longer grows with the image.
 _MAX_PIXELS = 4_000
-# Four neighbours further apart than this straddle a depth edge, between which nothing can be interpolated.
+# Four neighbours further apart than this straddle a depth edge, where no one surface can be compared.
 _EDGE_RATIO = 1.1
 # Two depths this close belong to the same surface when counting what both views see.
 _SEEN_RATIO = 0.05
@@ -30,29 +30,30 @@ class DepthView:
 class Agreement:
     """compared: pixels where both views see the same segment, in the worse direction; disagreeing: share of them that
     the other view sees through by more than the tolerance (NaN where none); seen: share of the first view's pixels
-    that the second sees too."""
+    that the second sees too; seen_back: the other way round."""
 
     compared: int
     disagreeing: float
     seen: float
+    seen_back: float
 
 
 def compare_depth(first: DepthView, second: DepthView, tolerance: float) -> Agreement:
     """Lift the depth of each view and project it into the other.
 
-    A pixel is compared where its four neighbours in `second` all carry its segment, are not ambiguous and lie on one
-    surface. Inverse depth is interpolated between them, which is exact on a plane at any angle. It disagrees where
-    the other view sees farther than the point, through a surface that should have stopped it; a nearer depth only says
-    that another part of the segment (another wall of the room, an arm of the chair) hides the point.
+    A pixel is compared where its four neighbours in the other view all carry its segment, are not ambiguous and lie on
+    one surface. It disagrees where all four see farther than the point, through a surface that should have stopped
+    them. One nearer depth may be another part of the segment that hides the point (another wall of the room, an arm of
+    the chair), or the near side of a surface so slanted that many pixels of one view fall between two of the other.
 
     Args:
         tolerance: relative difference of depth that still agrees.
     """
     there, seen = _project_onto(first, second, tolerance)
-    back, _ = _project_onto(second, first, tolerance)
+    back, seen_back = _project_onto(second, first, tolerance)
     # A wrong pose shows in one direction only when it moves the surface along the line of sight: the worse one counts.
     off = max((there, back), key=lambda one: (float(one.mean()) if len(one) else -1.0, len(one)))
-    return Agreement(len(off), float(off.mean()) if len(off) else float("nan"), seen)
+    return Agreement(len(off), float(off.mean()) if len(off) else float("nan"), seen, seen_back)
 
 
 def _project_onto(first: DepthView, second: DepthView, tolerance: float) -> tuple[NDArray[np.bool_], float]:
@@ -74,8 +75,8 @@ def _project_onto(first: DepthView, second: DepthView, tolerance: float) -> tupl
     u, v, z, segment = u[inside], v[inside], z[inside], segment[inside]
     nearest = second.depth[np.rint(v).astype(np.intp), np.rint(u).astype(np.intp)]
     seen = float((np.abs(nearest - z) <= _SEEN_RATIO * z).sum() / len(inside))
-    expected, comparable = _interpolate(second, u, v, segment)
-    off = expected[comparable] / z[comparable] - 1 > tolerance
+    around, comparable = _nearest_around(second, u, v, segment)
+    off = around[comparable] > (1 + tolerance) * z[comparable]
     return off, seen
 
 
@@ -91,22 +92,20 @@ def _project(
     return pixels[0] / in_front, pixels[1] / in_front, depth
 
 
-def _interpolate(
+def _nearest_around(
     view: DepthView, u: NDArray[np.float64], v: NDArray[np.float64], segment: NDArray[np.uint16]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Depth of `view` at (u, v), and where its four neighbours allow one to be named for `segment`."""
+    """Nearest depth of the four pixels of `view` around (u, v), and where they can be compared with `segment`."""
     height, width = view.depth.shape
     left = np.minimum(np.floor(u), max(width - 2, 0)).astype(np.intp)
     top = np.minimum(np.floor(v), max(height - 2, 0)).astype(np.intp)
     right, bottom = np.minimum(left + 1, width - 1), np.minimum(top + 1, height - 1)
     corners = [(top, left), (top, right), (bottom, left), (bottom, right)]
     depths = np.stack([view.depth[corner] for corner in corners]).astype(np.float64)
-    comparable = (segment > 0) & (depths.min(axis=0) > 0) & (depths.max(axis=0) <= _EDGE_RATIO * depths.min(axis=0))
+    nearest, farthest = depths.min(axis=0), depths.max(axis=0)
+    comparable = (segment > 0) & (nearest > 0) & (farthest <= _EDGE_RATIO * nearest)
     for corner in corners:
         comparable &= view.segment_id[corner] == segment
         if view.ambiguous is not None:
             comparable &= ~view.ambiguous[corner]
-    across, down = u - left, v - top
-    weights = np.stack([(1 - across) * (1 - down), across * (1 - down), (1 - across) * down, across * down])
-    inverse = (weights / np.where(depths > 0, depths, 1.0)).sum(axis=0)
-    return 1 / inverse, comparable
+    return nearest, comparable

@@ -280,7 +280,7 @@ def test_other_segments_void_and_ambiguous_pixels_are_not_compared() -> None:
 
 
 def test_a_slanted_plane_agrees_at_any_angle() -> None:
-    """Nearest pixels would differ by more than 1 % here; inverse depth is linear on a plane."""
+    """Depth changes by several percent from pixel to pixel here."""
 
     def view(offset: float) -> DepthView:
         flat = plane(1.0, FLOOR, offset)
@@ -291,6 +291,32 @@ def test_a_slanted_plane_agrees_at_any_angle() -> None:
     first, second = view(0.0), view(0.13)
     agreement = compare_depth(first, second, 0.001)
     assert agreement.compared > 100
+    assert agreement.disagreeing == 0
+
+
+def test_a_relief_seen_at_a_grazing_angle_does_not_count_as_a_moved_camera() -> None:
+    """A step of 2 cm falls between two pixels of one view; a wall seen through by all four neighbours does count."""
+    wall = plane(2.0, FLOOR)
+    depth = wall.depth.copy()
+    depth[:, 1::2] = 2.05  # grooves every second column
+    grooved = replace(wall, depth=depth)
+    assert (
+        compare_depth(
+            wall, replace(grooved, scan_from_camera=plane(2.0, FLOOR, 0.05).scan_from_camera), 0.01
+        ).disagreeing
+        == 0
+    )
+    assert compare_depth(wall, plane(2.05, FLOOR, 0.05), 0.01).disagreeing == 1
+
+
+def test_both_directions_tell_what_they_see() -> None:
+    """The second camera stands back: it sees all of the first's picture, the first half of its."""
+    back = plane(4.0, FLOOR)
+    pose = np.eye(4)
+    pose[2, 3] = -2.0
+    agreement = compare_depth(plane(2.0, FLOOR), replace(back, scan_from_camera=pose), 0.01)
+    assert agreement.seen == 1
+    assert agreement.seen_back == pytest.approx(0.25)
     assert agreement.disagreeing == 0
 
 
