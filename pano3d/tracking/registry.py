@@ -135,6 +135,9 @@ def mlflow_at(uri: str) -> Iterator[None]:
         import mlflow.pyfunc
 
         tracking, registry = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
+        # set_tracking_uri also writes this variable, which `store.address` reads: left behind, it would send the next
+        # registration of this process to whatever store MLflow knew before.
+        named = os.environ.get("MLFLOW_TRACKING_URI")
         mlflow.set_tracking_uri(uri)
         mlflow.set_registry_uri(uri)
         try:
@@ -142,6 +145,10 @@ def mlflow_at(uri: str) -> Iterator[None]:
         finally:
             mlflow.set_tracking_uri(tracking)
             mlflow.set_registry_uri(registry)
+            if named is None:
+                os.environ.pop("MLFLOW_TRACKING_URI", None)
+            else:
+                os.environ["MLFLOW_TRACKING_URI"] = named
 
 
 def signature() -> Any:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -62,16 +59,12 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return noted
 
 
-def test_a_version_per_set_of_weights(request: pytest.FixtureRequest, opened: store.Store, tmp_path: Path) -> None:
-    # In a process of its own: after other tests' stores, MLflow's process-wide state hid the first version here.
-    if "PANO3D_OWN_PROCESS" not in os.environ:
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", request.node.nodeid]
-        own = {**os.environ, "PANO3D_OWN_PROCESS": "1"}
-        done = subprocess.run(
-            command, cwd=request.config.rootpath, env=own, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stdout
-        return
+def test_a_version_per_set_of_weights(opened: store.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import mlflow
+
+    # This process tracked somewhere else before; that must not lead the second registration astray.
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'elsewhere.db'}")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
     first = registry.register(candidate(tmp_path / "a"))
     again = registry.register(candidate(tmp_path / "a"))
     other = registry.register(candidate(tmp_path / "b", b"other"))
