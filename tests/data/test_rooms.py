@@ -163,7 +163,7 @@ def test_reserved_cloths_never_reach_training() -> None:
 
 
 def test_furniture_does_not_stand_in_furniture() -> None:
-    for kind, seed in product(("bedroom", "office"), range(4)):
+    for kind, seed in product(("bedroom", "office", "bathroom"), range(4)):
         plan = plan_room(kind, np.random.default_rng(seed), False, 0.5)
         assert len(plan.objects) > 10
         overlapping = [(a, b) for i, a in enumerate(plan.solid) for b in plan.solid[i + 1 :] if a.meets(b)]

@@ -344,8 +344,8 @@ def _furnish_bathroom(plan: RoomPlan) -> None:
     pose = plan.family_against_wall(wetrooms.BATHTUB, clearance=0.5)
     if pose is not None:
         front = float(plan.objects[-1].mesh.bounds()[1][1])
-        plan.on_top(wetrooms.SHOWER_CURTAIN, pose, (0.0, front - 0.03), 0.0, 0.0)
-        plan.solid.append(plan.footprint(np.array([-0.8, front - 0.08, 0.2]), np.array([0.8, front + 0.02, 2.0]), pose))
+        plan.on_top(wetrooms.SHOWER_CURTAIN, pose, (0.0, front + 0.07), 0.0, 0.0)
+        plan.solid.append(plan.footprint(np.array([-0.8, front, 0.2]), np.array([0.8, front + 0.13, 2.0]), pose))
     variant = draw_variant(generator, wetrooms.VANITY_VARIANTS, plan.style.is_held_out)
     vanity = plan.against_wall(wetrooms.build_vanity(plan.style, generator, variant, plan.cell), gap=0.0, tries=80)
     if vanity is not None:

@@ -123,6 +123,8 @@ RESERVED_PALETTES = (
     Palette("#f3e9c9", "#d8a93a", "#2f6d7a", "#f0dca0", "#a8774a", "#55351f", "#f6f1df"),
     Palette("#d9e4e6", "#3f5f5f", "#b5524a", "#d2dfd9", "#c4a584", "#7d6046", "#2f4550"),
 )
+RESERVED_SHARE = 0.35
+"""How often a held-out room draws from a reserved list, per choice: new looks, but not a world of its own."""
 CLOTHS = ("fabric", "fabric", "stripes", "plaid")
 RESERVED_CLOTHS = ("zigzag", "dots")
 FLOORS = ("planks", "planks", "fabric", "tiles")
@@ -149,7 +151,7 @@ class Style:
         self.table = MaterialTable()
         self.is_held_out = is_held_out
         self._generator = generator
-        palettes = RESERVED_PALETTES if is_held_out and generator.random() < 0.6 else PALETTES
+        palettes = RESERVED_PALETTES if is_held_out and generator.random() < RESERVED_SHARE else PALETTES
         self.palette = palettes[int(generator.integers(len(palettes)))]
         p = self.palette
         seed = int(generator.integers(1 << 16))
@@ -180,7 +182,7 @@ class Style:
         return self.table.add(material)
 
     def _pick(self, usual: tuple[str, ...], reserved: tuple[str, ...]) -> str:
-        kinds = reserved if self.is_held_out and self._generator.random() < 0.6 else usual
+        kinds = reserved if self.is_held_out and self._generator.random() < RESERVED_SHARE else usual
         return kinds[int(self._generator.integers(len(kinds)))]
 
     def draw_cloth(self, first: str, second: str) -> int:
