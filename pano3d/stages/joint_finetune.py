@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pano3d import config
 from pano3d.losses.panoptic import PanopticLossConfig
 from pano3d.model import BackboneChoice
-from pano3d.model_files import read_model
+from pano3d.model_files import load_strictly, read_model
 from pano3d.stages.fitting import Fit, fit
 from pano3d.training.loop import TrainingConfig
 from pano3d.training.objective import Mode, make_objective
@@ -17,9 +18,15 @@ from pano3d.types import ConfigError
 
 @dataclass(frozen=True)
 class JointFinetuneConfig:
-    """mode: "joint", or one of its controls (`Objective`). geometry_weight: the paper's 10."""
+    """mode: "joint", or one of its controls (`Objective`). geometry_weight: the paper's 10.
+
+    head: "scratch" starts the panoptic half from fresh weights, as in the paper; "released" from those of the model
+        folder `released`, which the backbone's preset names. The backbone always comes from geometry_init.
+    """
 
     mode: Mode
+    head: Literal["scratch", "released"]
+    released: str | None
     geometry_weight: float
     panoptic_loss: PanopticLossConfig
     training: TrainingConfig
@@ -27,6 +34,8 @@ class JointFinetuneConfig:
     def __post_init__(self) -> None:
         if self.mode == "geometry_init":
             raise ConfigError("joint_finetune.mode: geometry_init is a stage of its own; choose geometry_only")
+        if self.head == "released" and self.released is None:
+            raise ConfigError("joint_finetune: no model is released for this backbone; choose head=scratch")
         rates = self.training.optimizer
         if self.mode == "frozen" and max(rates.encoder, rates.decoder, rates.geometry_head) > 0:
             raise ConfigError("joint_finetune: mode=frozen needs encoder, decoder and geometry_head rates of 0")
@@ -44,6 +53,13 @@ def run(params: Path, data: Path, start: Path, output: Path, results: Path) -> N
             f"joint_finetune: panoptic_loss.class_mode is {stage.panoptic_loss.class_mode}, the decoder's is "
             f"{class_mode}; give both the same"
         )
+    digest = description.weights_sha256
+    if stage.head == "released":
+        assert stage.released is not None
+        source, released = read_model(Path(stage.released))
+        load_strictly(model.fusion, source.fusion.state_dict(), stage.released)
+        load_strictly(model.mask_decoder, source.mask_decoder.state_dict(), stage.released)
+        digest = config.digest([digest, released.weights_sha256])
     fit(
         Fit(
             stage="joint_finetune",
@@ -53,7 +69,7 @@ def run(params: Path, data: Path, start: Path, output: Path, results: Path) -> N
             objective=make_objective(stage.mode, backbone.geometry_loss, stage.panoptic_loss, stage.geometry_weight),
             training=stage.training,
             data=data,
-            start_digest=description.weights_sha256,
+            start_digest=digest,
             license=description.license,
             output=output,
             results=results,

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from pano3d.data.batches import LoaderConfig, TrainingSteps, training_batches
 from pano3d.model import Pano3D
 from pano3d.training.objective import Objective
-from pano3d.training.optimizer import OptimizerConfig, clip_gradients, make_optimizer, set_learning_rates
+from pano3d.training.optimizer import OptimizerConfig, Optimizers, clip_gradients, make_optimizer, set_learning_rates
 from pano3d.training.state import ResumePoint, load_state, save_state
 from pano3d.types import Batch, ConfigError, Interrupted, TrainingError
 
@@ -102,7 +102,7 @@ def train(
 def _step(
     model: Pano3D,
     objective: Objective,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizers,
     batch: Batch,
     config: TrainingConfig,
     seed: int,
@@ -122,7 +122,7 @@ def _step(
         values = {f"loss/{name}": float(value.detach()) for name, value in losses.items()}
         if config.probe_every and step % config.probe_every == 0:
             values |= _gradient_norms(model, losses)
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         losses["total"].backward()
     except torch.OutOfMemoryError as error:
         raise TrainingError(
@@ -195,7 +195,7 @@ class _Window:
             self._sums[name] = (total + value, count + 1)
         self._images += images
 
-    def close(self, optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    def close(self, optimizer: Optimizers) -> dict[str, float]:
         elapsed = max(time.monotonic() - self._since, 1e-9)
         row = {name: total / count for name, (total, count) in self._sums.items()}
         row |= {f"learning_rate/{group['part']}": group["lr"] for group in optimizer.param_groups}

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from pano3d.model import Pano3D
+from pano3d.training.optimizer import Optimizers
 from pano3d.types import TrainingError
 
 FORMAT_VERSION = 1
@@ -25,7 +26,7 @@ class ResumePoint:
     history: list[dict[str, float]]
 
 
-def save_state(path: Path, model: Pano3D, optimizer: torch.optim.Optimizer, point: ResumePoint) -> None:
+def save_state(path: Path, model: Pano3D, optimizer: Optimizers, point: ResumePoint) -> None:
     """Write model, optimizer and position atomically; the file holds tensors and plain containers only."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
@@ -45,7 +46,7 @@ def save_state(path: Path, model: Pano3D, optimizer: torch.optim.Optimizer, poin
         raise TrainingError(f"saving the training state to {path}: {error}; free disk space and start again") from error
 
 
-def load_state(path: Path, model: Pano3D, optimizer: torch.optim.Optimizer) -> ResumePoint | None:
+def load_state(path: Path, model: Pano3D, optimizer: Optimizers) -> ResumePoint | None:
     """Restore a run in place; None where there is nothing to restore.
 
     Raises:

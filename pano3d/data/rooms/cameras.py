@@ -19,6 +19,7 @@ FloatArray = NDArray[np.floating]
 _PROBE = (24, 18)
 _STANDING_POINTS = 72
 _KEY_VIEWS = 5
+_FRAMES_PER_KEY = 4  # neighbouring photos then share about two thirds of what they show
 _OVERSAMPLING = 5
 _STUFF = 3  # objects 0, 1, 2 are the walls, the floor and the ceiling
 
@@ -167,13 +168,14 @@ def _shortest_order(eyes: NDArray[np.float64], targets: NDArray[np.float64]) -> 
 def walk(
     plan: RoomPlan, geometry: RoomGeometry, full: RayScene, generator: Generator, frames: int, width: int, height: int
 ) -> list[Camera]:
-    """Cameras of one visit, in order."""
+    """Cameras of one visit, in order: few photos stay in one part of the room, many go round it."""
     intrinsics = draw_intrinsics(generator, width, height)
     probe = _Probe(geometry, full, intrinsics, width, height)
     eyes = _standing_points(plan, full, generator)
     targets = _targets(plan, eyes, generator)
     owner, depth = probe.see([look_at(e, t) for e, t in zip(eyes, targets, strict=True)])
-    keys = _choose_keys(owner, depth, min(_KEY_VIEWS, len(eyes)), len(plan.objects))
+    wanted = min(max(2, 1 + round(frames / _FRAMES_PER_KEY)), _KEY_VIEWS, len(eyes))
+    keys = _choose_keys(owner, depth, wanted, len(plan.objects))
     order = _shortest_order(eyes[keys], targets[keys])
     keys = [keys[k] for k in order]
     poses = _path(eyes[keys], targets[keys], generator, max(frames, 2) * _OVERSAMPLING)
