@@ -37,7 +37,7 @@ class GeometryInitConfig:
         if (self.source == "official") != (self.weights is not None):
             raise ConfigError("geometry_init: give `weights`, a model folder, with source=official and only then")
         if self.source == "released" and self.released is None:
-            raise ConfigError("geometry_init: no model is released for this backbone; choose source=scratch or official")
+            raise ConfigError("geometry_init: no model is released for this backbone; choose another source")
         if self.source == "scratch" and self.training is None:
             raise ConfigError("geometry_init: source=scratch without training would leave random geometry")
 
