@@ -51,15 +51,20 @@ def prepare_scenes(
         raise DataError(f"preparing: scene {twice[0][1]} occurs twice in split {twice[0][0]}")
     futures = {executor.submit(_build, task, work): task for task in tasks}
     rows, failures = [], []
-    for future in as_completed(futures):
-        task = futures[future]
-        try:
-            row = future.result()
-        except (DataError, OSError) as error:
-            failures.append(f"{task.split}/{task.name}: {error}")
-            continue
-        rows.append(row)
-        on_done(int(str(row["frames"])))
+    try:
+        for future in as_completed(futures):
+            task = futures[future]
+            try:
+                row = future.result()
+            except (DataError, OSError) as error:
+                failures.append(f"{task.split}/{task.name}: {error}")
+                continue
+            rows.append(row)
+            on_done(int(str(row["frames"])))
+    finally:
+        # Asked to stop: leaving the executor waits for the scenes begun, not for all that are queued.
+        for future in futures:
+            future.cancel()
     if failures:
         raise DataError(
             f"preparing: {len(failures)} of {len(tasks)} scenes failed, {len(rows)} are kept for the next try:\n  "

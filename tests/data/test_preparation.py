@@ -78,3 +78,13 @@ def test_no_manifest(tmp_path):
     (tmp_path / "manifest.parquet").write_bytes(np.arange(9).tobytes())
     with pytest.raises(DataError, match="not a manifest"):
         read_manifest(tmp_path)
+
+
+def test_asked_to_stop_forgets_the_queue(tmp_path):
+    def stop(frames):
+        raise SystemExit(143)
+
+    built.clear()
+    with pytest.raises(SystemExit), ThreadPoolExecutor(1) as executor:
+        prepare_scenes(tasks(*"abcdefgh"), tmp_path / "work", tmp_path / "out", executor, stop)
+    assert len(built) < 8
