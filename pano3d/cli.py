@@ -35,6 +35,7 @@ COMMANDS = {
     "summary": "the numbers of a reproduction, and where to look further",
     "verify": "compare a reproduction's metrics with the committed ones",
     "import-weights": "an official MUSt3R or Pi3 checkpoint as a model folder of ours",
+    "export-weights": "a model's backbone in the layout MUSt3R or Pi3 are released in",
     "text-classes": "a file of named text embeddings from a CLIP or SigLIP text tower",
     "release": "a trained model as half-precision weights with a measured card, for weights/",
     "register": "give the reproduction's models a version in the registry",

@@ -6,6 +6,7 @@ import argparse
 import ast
 import enum
 import hashlib
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from pickle import UnpicklingError  # the error only: nothing is unpickled outside torch's restricted loader
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from pano3d.backbones.must3r import Must3r
-from pano3d.backbones.must3r_config import Must3rConfig
+from pano3d.backbones.must3r_config import Must3rConfig, constructor_texts
 from pano3d.types import ConfigError, WeightsError
 
 RELEASED = {
@@ -116,6 +117,51 @@ def read_must3r_checkpoint(path: Path, image_size: int | None = None) -> Must3rC
         decoder_arguments=decoder_text,
         released_as=RELEASED.get(_md5(path)),
     )
+
+
+def write_must3r_checkpoint(path: Path, model: Must3r, image_size: tuple[int, int]) -> None:
+    """Write a network in the released layout (.pth, float32), atomically.
+
+    Args:
+        image_size: (height, width) the network was trained at, recorded in the arguments.
+
+    Raises:
+        WeightsError: the file cannot be written.
+    """
+    encoder, decoder = constructor_texts(model.config, image_size)
+    content = {
+        "args": argparse.Namespace(encoder=encoder, decoder=decoder),
+        "encoder": _float32(model.encoder),
+        "decoder": _float32(model.decoder),
+        "epoch": 0,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        torch.save(content, partial)
+        os.replace(partial, path)
+    except (OSError, RuntimeError) as error:
+        partial.unlink(missing_ok=True)
+        raise WeightsError(f"exporting to {path}: {error}; free disk space and start again") from error
+
+
+def check_download(path: Path) -> None:
+    """Compare a file that bears the name of a released one with its published MD5.
+
+    Raises:
+        WeightsError: they differ; nothing of the file was read as weights.
+    """
+    published = {name: digest for digest, name in RELEASED.items()}.get(path.name)
+    if published is not None and path.is_file() and _md5(path) != published:
+        raise WeightsError(
+            f"reading {path}: its name is that of a released file, its content is not: {path.stat().st_size:,} bytes "
+            f"with another MD5 than {published} (the released ones have about 1.7 GB); the download was cut off or the "
+            "file was changed: download it again, or rename it if it is your own"
+        )
+
+
+def _float32(module: torch.nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().to(torch.float32).contiguous() for name, value in module.state_dict().items()}
 
 
 def parse_constructor(text: str, allowed: tuple[str, ...]) -> dict[str, object]:

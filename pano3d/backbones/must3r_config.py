@@ -145,6 +145,30 @@ class Must3rConfig:
         )
 
 
+def constructor_texts(config: Must3rConfig, image_size: tuple[int, int]) -> tuple[str, str]:
+    """Encoder and decoder as the expressions a released checkpoint records: what `from_constructor` reads, written.
+
+    Args:
+        image_size: (height, width) trained at; it changes no weight.
+    """
+    scaled = "" if config.rope_scale == 1.0 else f"_{config.rope_scale:g}:1"
+    rope = f"RoPE{config.rope_base:g}{scaled}"
+    shared = f"img_size={image_size}, patch_size={config.patch_size}"
+    common = f"mlp_ratio={config.mlp_ratio!r}, pos_embed={rope!r}"
+    encoder = (
+        f"Dust3rEncoder({shared}, embed_dim={config.encoder_width}, depth={config.encoder_depth}, "
+        f"num_heads={config.encoder_heads}, {common}, patch_embed='PatchEmbedDust3R')"
+    )
+    feedback = None if config.feedback == "none" else config.feedback
+    decoder = (
+        f"MUSt3R({shared}, enc_embed_dim={config.encoder_width}, embed_dim={config.decoder_width}, "
+        f"output_dim={config.head_channels * config.patch_size**2}, depth={config.decoder_depth}, "
+        f"num_heads={config.decoder_heads}, {common}, feedback_type={feedback!r}, memory_mode={config.memory_mode!r}, "
+        f"landscape_only={config.transposed_portrait}, pointmaps_activation=ActivationType.{config.activation.upper()})"
+    )
+    return encoder, decoder
+
+
 def parse_rope(name: str) -> tuple[float, float]:
     """(base, scale) of `RoPE<base>` or `RoPE<base>_<trained size>:<actual size>`."""
     match = _ROPE.fullmatch(name)
