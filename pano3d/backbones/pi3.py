@@ -20,6 +20,7 @@ from pano3d.backbones.base import Backbone, Part
 from pano3d.backbones.dinov2 import DinoV2, DinoV2Config
 from pano3d.backbones.dinov2_block import Block
 from pano3d.backbones.pi3_heads import CameraHead, DenseHead, HeadDecoder
+from pano3d.backbones.pi3_windows import join_windows, window_spans
 from pano3d.backbones.rope import RopeTable, grid_positions, rope_table
 from pano3d.geometry.projection import transform_points
 from pano3d.types import BackboneOutput, ConfigError, DataError, Views
@@ -60,6 +61,8 @@ class Pi3Config:
 
     rope_base: wavelength base of the rotary positions in decoder and heads.
     decoder_feature: what `decoder_tokens` holds: the last block (across views), or the last two, [within | across].
+    views_per_window: views that attend to each other at inference; 0 = all. Longer sequences are cut into windows that
+        share `window_overlap` views and are joined by a similarity: memory stays bounded, drift adds up.
     views_per_chunk: views per call of everything that acts within a view, at inference; 0 = all. Exact: only memory
         use changes.
     recompute_blocks: in training, recompute decoder blocks in the backward pass instead of storing their inside.
@@ -71,6 +74,8 @@ class Pi3Config:
     name: Literal["pi3"] = "pi3"
     rope_base: float = 100.0
     decoder_feature: Literal["last", "last_two"] = "last"
+    views_per_window: int = 0
+    window_overlap: int = 4
     views_per_chunk: int = 0
     recompute_blocks: bool = False
 
@@ -87,8 +92,13 @@ class Pi3Config:
                 )
         if decoder.depth < 2 or decoder.depth % 2:
             raise ConfigError(f"configuring Pi3: decoder.depth must be even and at least 2, got {decoder.depth}")
-        if self.views_per_chunk < 0 or decoder.num_registers < 0:
-            raise ConfigError("configuring Pi3: views_per_chunk and decoder.num_registers must be 0 or more")
+        if self.views_per_window and not 1 <= self.window_overlap < self.views_per_window:
+            raise ConfigError(
+                f"configuring Pi3: window_overlap {self.window_overlap} must be at least 1 and below views_per_window "
+                f"{self.views_per_window}: shared views are what joins two windows"
+            )
+        if self.views_per_window < 0 or self.views_per_chunk < 0 or decoder.num_registers < 0:
+            raise ConfigError("configuring Pi3: views_per_window, views_per_chunk and num_registers must be 0 or more")
 
 
 class Pi3(Backbone):
@@ -126,11 +136,19 @@ class Pi3(Backbone):
     def forward(self, views: Views) -> BackboneOutput:
         """Reconstruct all views of each scene in one frame of the network's own choice.
 
+        With `views_per_window`, long sequences are reconstructed window by window in the frame of the first.
+
         Raises:
             DataError: no view, sides that are not multiples of the patch size, or pixels that are not finite.
         """
-        images = views.images
-        self._check(images)
+        self._check(views.images)
+        window, num_views = self.config.views_per_window, views.images.shape[1]
+        if self.training or not 0 < window < num_views:
+            return self._reconstruct(views.images)
+        spans = window_spans(num_views, window, self.config.window_overlap)
+        return join_windows([self._reconstruct(views.images[:, start:stop]) for start, stop in spans], spans)
+
+    def _reconstruct(self, images: Float[Tensor, "b v 3 h w"]) -> BackboneOutput:
         batch, num_views, _, height, width = images.shape
         grid = (height // self.patch_size, width // self.patch_size)
         positions = self.token_positions(grid, images.device)
