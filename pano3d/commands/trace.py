@@ -72,9 +72,7 @@ def restore(found: Lineage) -> list[str]:
         f"cd {place}",
     ]
     if "source.patch" in found.files:
-        lines.append(
-            "git apply source.patch" + " " * 4 + "# what was not committed; new files are not in it"
-        )
+        lines.append("git apply source.patch" + " " * 4 + "# what was not committed; new files are not in it")
     return [
         *lines,
         "dvc pull --allow-missing" + " " * 4 + "# from a shared remote, where there is one",
