@@ -11,7 +11,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +147,7 @@ def _read(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         yield message.pop("do"), message
 
 
-def _metrics(client: Any, run_id: str, values: list[tuple[str, float, int, int]]) -> None:
+def _metrics(client: Any, run_id: str, values: Sequence[Sequence[Any]]) -> None:
     from mlflow.entities import Metric
 
     for start in range(0, len(values), _METRICS_AT_ONCE):
