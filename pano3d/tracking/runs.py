@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import platform
+import subprocess
 import sys
 import tempfile
 import time
@@ -28,6 +29,10 @@ _LONGEST_PARAMETER = 500
 
 # Stages that both backbones share: they are handed one backbone's file and read nothing about the backbone in it.
 SHARED = ("compose", "prepare", "check_data", "report")
+
+
+# Watchdogs with something left to deliver once this process is gone.
+_left_behind: list[subprocess.Popen[bytes]] = []
 
 
 class Recorder:
@@ -257,6 +262,8 @@ def run(
         if recorder.end(status, parent_id):
             witness.kill()
             witness.wait()
+        else:
+            _left_behind.append(witness)
 
 
 def find_or_create_parent(opened: store.Store, named: Mapping[str, str]) -> str:
