@@ -39,6 +39,9 @@ COMMANDS = {
     "text-classes": "a file of named text embeddings from a CLIP or SigLIP text tower",
     "release": "a trained model as half-precision weights with a measured card, for weights/",
     "register": "give the reproduction's models a version in the registry",
+    "promote": "make a registered version the champion, if the gate lets it",
+    "rollback": "make the previous champion the champion again",
+    "trace": "the commit, data and parameters behind a registered version, and how to restore them",
 }
 
 _EPILOG = """exit codes: 0 done; 1 something you can mend, said in one line (PANO3D_DEBUG=1 adds the traceback);

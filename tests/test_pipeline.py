@@ -16,6 +16,7 @@ import pytest
 
 from tests.project import call, clone, environment
 from tests.test_graph import ALL, BACKBONES, TRAINING
+from tests.test_telemetry import beyond, watched
 
 pytestmark = pytest.mark.timeout(1500)
 
@@ -26,7 +27,7 @@ def reproduced(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     source = clone(tmp_path_factory.mktemp("source"))
     into = tmp_path_factory.mktemp("smoke")
     settings = [f"INTO={into}", f"VENV={sys.prefix}", "SETUP=:", "PROFILE=smoke"]
-    printed = call(source, "make", "repro", *settings)
+    printed = call(source, "make", "repro", *settings, **watched(into / "connections"))
     assert call(source, "git", "status", "--porcelain") == ""
     assert not (source / "mlflow.db").exists()
     return into / "pano3d", printed
@@ -52,6 +53,12 @@ print(json.dumps({"runs": runs, "versions": {version.name: version.tags for vers
 
 def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_nothing_left_this_machine(reproduced: tuple[Path, str]) -> None:
+    log = reproduced[0].parent / "connections"
+    assert log.read_text().count("started\t") > 2 * len(ALL)  # DVC, every stage, and what they start
+    assert beyond(log) == []
 
 
 def test_it_ends_with_a_table_and_where_to_look(reproduced: tuple[Path, str]) -> None:

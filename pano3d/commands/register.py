@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from pano3d import config, model_files
-from pano3d.commands.results import layout, read_metrics
+from pano3d.commands.results import Layout, layout, read_metrics
 from pano3d.data.label_spaces import label_space
-from pano3d.data.preparation import file_digest
+from pano3d.data.preparation import file_digest, read_manifest
 from pano3d.tracking import registry, store
 from pano3d.types import WeightsError
 
@@ -41,8 +42,32 @@ def main(args: argparse.Namespace) -> int:
                 metrics={
                     stage: read_metrics(place.metrics(backbone, stage)) for stage in ("evaluate", "compare_confidence")
                 },
+                scores=place.reports(backbone, "evaluate"),
+                evaluated=_evaluated(place, backbone),
+                stages=_behind(backbone),
+                pictures=_pictures(place, backbone),
             )
         )
         state = "registered" if version.is_new else "was registered already"
         print(f"{version.name} version {version.number} {state}; alias {registry.CHALLENGER}")
     return 0
+
+
+def _behind(backbone: str) -> tuple[str, ...]:
+    """The stages that made a model and its scores."""
+    own = (f"{stage}@{backbone}" for stage in ("geometry_init", "joint_finetune", "evaluate"))
+    return ("compose", "prepare", "check_data", *own)
+
+
+def _evaluated(place: Layout, backbone: str) -> list[tuple[str, str]]:
+    """Scene and SHA-256 of its archive, for every scene the model was scored on."""
+    protocol = read_metrics(place.reports(backbone, "evaluate") / "protocol.json")
+    manifest = read_manifest(place.data())
+    chosen = manifest[manifest["split"] == protocol["evaluation"]["split"]]
+    return [(str(scene), str(digest)) for scene, digest in zip(chosen["scene"], chosen["sha256"])]
+
+
+def _pictures(place: Layout, backbone: str) -> dict[str, Path]:
+    """The page of the reproduction and the confidence maps of the backbone, where these stages have run."""
+    found = {"report": place.report(), "confidence": place.reports(backbone, "compare_confidence")}
+    return {folder: path for folder, path in found.items() if path.exists()}

@@ -39,6 +39,12 @@ class Layout:
     def metrics(self, backbone: str, stage: str) -> Path:
         return self.root / "results" / self.dataset / backbone / stage / "metrics.json"
 
+    def reports(self, backbone: str, stage: str) -> Path:
+        return self.root / "reports" / self.dataset / backbone / stage
+
+    def data(self) -> Path:
+        return self.root / "data" / "prepared" / self.dataset
+
     def report(self) -> Path:
         return self.root / "reports" / self.dataset / "report" / "index.html"
 

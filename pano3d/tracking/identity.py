@@ -14,7 +14,7 @@ from typing import Any
 from pano3d import config
 
 # Produced by the runs themselves: they say nothing about the code.
-_PRODUCED = (":(exclude)results", ":(exclude)dvc.lock")
+PRODUCED = (":(exclude)results", ":(exclude)dvc.lock")
 
 
 def identity(params: Mapping[str, Any], workspace: Path, device: str) -> dict[str, str]:
@@ -50,10 +50,10 @@ def git_tags(workspace: Path) -> dict[str, str]:
     if commit is None:
         return {}
     tags = {"git.sha": commit.decode().strip()}
-    status = _git(workspace, "status", "--porcelain", "--", ".", *_PRODUCED) or b""
+    status = _git(workspace, "status", "--porcelain", "--", ".", *PRODUCED) or b""
     tags["git.dirty"] = "true" if status.strip() else "false"
     if status.strip():
-        difference = _git(workspace, "diff", "HEAD", "--", ".", *_PRODUCED) or b""
+        difference = _git(workspace, "diff", "HEAD", "--", ".", *PRODUCED) or b""
         tags["git.diff.sha256"] = hashlib.sha256(status + difference).hexdigest()
     return tags
 
@@ -69,6 +69,19 @@ def lock_tags(workspace: Path, dataset: str) -> dict[str, str]:
         if Path(output["path"]).name == dataset:
             tags["data.md5"] = str(output.get("md5", ""))
     return tags
+
+
+def locked_digest(workspace: Path, output: Path) -> str:
+    """The digest dvc.lock has for an output, such as a prepared dataset; nothing where it has none."""
+    lock = workspace / "dvc.lock"
+    if not lock.is_file():
+        return ""
+    wanted = Path(output if output.is_absolute() else Path.cwd() / output)
+    for stage in config.read(lock).get("stages", {}).values():
+        for entry in stage.get("outs", []):
+            if workspace / entry["path"] == wanted:
+                return str(entry.get("md5", ""))
+    return ""
 
 
 def _get(params: Mapping[str, Any], section: str, key: str) -> Any:

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from pano3d.tracking import runs, store
-from pano3d.types import WeightsError
+from pano3d import config
+from pano3d.data.preparation import file_digest
+from pano3d.tracking import identity, provenance, runs, store
+from pano3d.types import DataError, WeightsError
 
-CHALLENGER = "challenger"
+CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"
+DIGESTS = "digests.json"
+SCORES = ("scenes.json", "protocol.json", "classes.json")
+"""What the evaluate stage leaves and a promotion compares; kept in the version's run under evaluate/."""
+# Written beside a model by whoever fetches it.
+_FETCHED = "registered_model_meta"
 
 # Declared by us and not needed to reconstruct: they orchestrate, check, or draw.
 _NOT_SERVED = {"dvc", "prefect", "great-expectations", "fastapi", "psutil", "matplotlib", "open3d", "open3d-cpu"}
@@ -27,7 +35,11 @@ class Candidate:
 
     folder: weights.safetensors and model.json. params: the composed file it was made with.
     metrics: what is recorded beside it. image_size: (height, width) it was trained on.
-    tags: of the version, beside those given here: its dataset, its protocol.
+    tags: of the version, beside those given here.
+    scores: the folder the evaluate stage left, with `SCORES`; without it the version can never be promoted.
+    evaluated: (scene, SHA-256 of its archive) of every scene that was scored.
+    stages: those behind model and scores, as dvc.lock names them.
+    pictures: files and folders to look at, by the artifact folder they go to.
     """
 
     name: str
@@ -39,6 +51,10 @@ class Candidate:
     params: Mapping[str, Any]
     metrics: Mapping[str, Any] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
+    scores: Path | None = None
+    evaluated: Sequence[tuple[str, str]] = ()
+    stages: Sequence[str] = ()
+    pictures: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -51,23 +67,77 @@ class Version:
 
 
 def register(candidate: Candidate) -> Version:
-    """Make a version of these weights unless there is one, and point the alias `challenger` at it.
+    """Make a version of these weights and scores unless there is one, and point the alias `challenger` at it.
+
+    What was registered from changed files is registered again once they are committed: a version that can be traced
+    is worth more than one that cannot.
 
     Raises:
         TrackingError: the store cannot be reached.
+        DataError: the scores are not there.
     """
     opened = store.open_store()
-    known = find_version(opened, candidate.name, candidate.weights_sha256)
-    number = known or _log(opened, candidate)
+    standing = _standing(candidate)
+    known = find_version(opened, candidate.name, {**standing, "weights.sha256": candidate.weights_sha256})
+    number = known or _log(opened, candidate, standing)
     opened.client.set_registered_model_alias(candidate.name, CHALLENGER, number)
     return Version(candidate.name, number, known is None)
 
 
-def find_version(opened: store.Store, name: str, weights_sha256: str) -> str | None:
-    """The newest version with these weights, by their digest."""
-    versions = opened.client.search_model_versions(f"name = '{name}'")
-    numbers = [one.version for one in versions if one.tags.get("weights.sha256") == weights_sha256]
+def find_version(opened: store.Store, name: str, tags: Mapping[str, str]) -> str | None:
+    """The newest version with these weights and scores, and no worse a provenance; tags as `_standing` gives them."""
+    same = ("weights.sha256", "scores.sha256", "protocol.sha256", "scenes.sha256")
+    numbers = []
+    for one in opened.client.search_model_versions(f"name = '{name}'"):
+        if all(one.tags.get(tag) == tags.get(tag) for tag in same):
+            better = tags.get("git.dirty") == "false" and one.tags.get("git.dirty") != "false"
+            better = better or (tags.get("provenance") == "ok" and one.tags.get("provenance") != "ok")
+            numbers += [] if better else [one.version]
     return str(max(numbers, key=int)) if numbers else None
+
+
+def _standing(candidate: Candidate) -> dict[str, str]:
+    """Tags that say what the version stands on: its code, its scores, and what these were measured with and on."""
+    place = store.workspace()
+    outputs = [candidate.folder, *([candidate.scores] if candidate.scores else [])]
+    wrong = provenance.problems(place, candidate.stages, outputs) if candidate.stages else ["no stages are known"]
+    tags = {**identity.git_tags(place), "provenance": "; ".join(wrong)[:_LONGEST_TAG] or "ok"}
+    if candidate.scores:
+        tags["scores.sha256"] = scores_digest(candidate.scores)
+        tags["protocol.sha256"] = config.digest(_protocol(candidate))
+        tags["scenes.sha256"] = config.digest(sorted(candidate.evaluated))
+    return tags
+
+
+def scores_digest(folder: Path) -> str:
+    """One digest for the files of `SCORES`.
+
+    Raises:
+        DataError: one of them is missing.
+    """
+    try:
+        return config.digest({name: file_digest(folder / name) for name in SCORES})
+    except FileNotFoundError as error:
+        raise DataError(f"reading the scores of a model: {error.filename} is missing; run `dvc repro`") from None
+
+
+def _protocol(candidate: Candidate) -> dict[str, Any]:
+    """What decides a score beside the model and the scenes. Sizes count: scores at two sizes are of other pixels."""
+    assert candidate.scores is not None
+    protocol: dict[str, Any] = json.loads((candidate.scores / "protocol.json").read_text(encoding="utf-8"))
+    evaluation = {k: v for k, v in protocol["evaluation"].items() if k not in ("workers", "examples")}
+    return {
+        "decisions": protocol["decisions"],
+        "evaluation": evaluation,
+        "image_size": candidate.image_size,
+        "classes": candidate.class_names,
+    }
+
+
+def file_digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file in a folder, by its path below it."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != _FETCHED)
+    return {path.relative_to(folder).as_posix(): file_digest(path) for path in files}
 
 
 def download_model(uri: str) -> Path:
@@ -91,16 +161,19 @@ def download_model(uri: str) -> Path:
     return found[0].parent
 
 
-def _log(opened: store.Store, candidate: Candidate) -> str:
+def _log(opened: store.Store, candidate: Candidate, standing: Mapping[str, str]) -> str:
     import mlflow
 
     tags = {
         "weights.sha256": candidate.weights_sha256,
         "license": candidate.license,
+        **standing,
         **candidate.tags,
     }
     with runs.run("register", candidate.params, tags=tags) as recorder, mlflow_at(opened.uri):
+        tags.update(_sources(opened, recorder))
         recorder.log_metrics(candidate.metrics)
+        _log_evidence(recorder, candidate)
         with mlflow.start_run(run_id=recorder.run_id):
             logged = mlflow.pyfunc.log_model(
                 name=candidate.name,
@@ -112,12 +185,56 @@ def _log(opened: store.Store, candidate: Candidate) -> str:
                 pip_requirements=requirements(),
                 metadata={"class_names": list(candidate.class_names), "license": candidate.license},
             )
+        digests = file_digests(Path(mlflow.artifacts.download_artifacts(artifact_uri=logged.model_uri)))
+        recorder.log_dict(digests, DIGESTS)
         about = {name: value for name, value in _identity(opened, recorder).items() if name in _VERSION_TAGS}
-        version = mlflow.register_model(logged.model_uri, candidate.name, tags={**about, **tags})
+        tags = {**about, **tags, "files.sha256": config.digest(digests)}
+        version = mlflow.register_model(logged.model_uri, candidate.name, tags=tags)
     return str(version.version)
 
 
-_VERSION_TAGS = {"git.sha", "git.dirty", "params.sha256", "data.md5", "dataset", "backbone", "seed", "reproduction"}
+def _log_evidence(recorder: runs.Recorder, candidate: Candidate) -> None:
+    """What a promotion compares, what a trace restores, and what a person looks at."""
+    import pandas as pd
+
+    place = store.workspace()
+    if candidate.scores:
+        for name in SCORES:
+            recorder.log_artifact(candidate.scores / name, "evaluate")
+        classes = json.loads((candidate.scores / "classes.json").read_text(encoding="utf-8"))
+        scenes = json.loads((candidate.scores / "scenes.json").read_text(encoding="utf-8"))["joint"]
+        recorder.log_table(pd.DataFrame(classes), "tables/classes.json")
+        recorder.log_table(
+            pd.DataFrame([{"scene": one["name"], **one["values"]} for one in scenes]), "tables/scenes.json"
+        )
+    for folder, path in candidate.pictures.items():
+        recorder.log_artifact(path, folder)
+    if (place / provenance.LOCK).is_file():
+        recorder.log_artifact(place / provenance.LOCK)
+    patch = provenance.source_patch(place)
+    if patch:
+        recorder.log_text(patch.decode("utf-8", "surrogateescape"), provenance.PATCH)
+
+
+def _sources(opened: store.Store, recorder: runs.Recorder) -> dict[str, str]:
+    """The runs that trained and scored the model: the newest finished ones of the same reproduction and parameters."""
+    own = _identity(opened, recorder)
+    names = ("reproduction", "params.sha256", "backbone")
+    wanted: dict[str, str] = {name: own[name] for name in names if name in own}
+    found = {}
+    for stage, tag in (("joint_finetune", "source.run_id"), ("evaluate", "source.evaluate_run_id")):
+        runs_of_stage = runs.search(opened, wanted | {"stage": stage})
+        finished = [one for one in runs_of_stage if one.info.status == "FINISHED"]
+        if runs_of_stage:
+            found[tag] = str((finished or runs_of_stage)[0].info.run_id)
+    return found
+
+
+_LONGEST_TAG = 4000
+_VERSION_TAGS = {
+    *("git.sha", "git.dirty", "git.diff.sha256", "params.sha256", "data.md5", "dvc.lock.sha256"),
+    *("dataset", "backbone", "seed", "reproduction"),
+}
 
 
 def _identity(opened: store.Store, recorder: runs.Recorder) -> dict[str, str]:
@@ -131,7 +248,6 @@ def mlflow_at(uri: str) -> Iterator[None]:
     environments concern MLflow's own classes and are kept quiet."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         import mlflow.pyfunc
 
         tracking, registry = mlflow.get_tracking_uri(), mlflow.get_registry_uri()

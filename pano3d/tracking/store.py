@@ -75,6 +75,9 @@ def open_store() -> Store:
     """
     uri = address()
     database = Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+    if uri.startswith("http"):
+        # MLflow would try for four minutes; a training must not stand still so long. What is not taken is sent again.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     lock_file = (database or home() / "mlflow.db").with_suffix(".db.lock")
     # Two first users migrating one fresh database crash each other.
     with _lock(lock_file):
@@ -85,6 +88,7 @@ def open_store() -> Store:
 
 def _connect(uri: str, database: Path | None) -> tuple[Any, str, str]:
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # its progress is not ours
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 

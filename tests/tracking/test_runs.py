@@ -168,32 +168,35 @@ def test_values_go_out_in_batches(opened: store.Store, monkeypatch: pytest.Monke
     sent: list[int] = []
     with tracking.run("evaluate", PARAMS) as run:
         assert isinstance(run, runs.MlflowRecorder)
-        send = run._client.log_batch
+        post = run._outbox.post
 
-        def count(run_id: str, metrics: list[Any]) -> None:
-            sent.append(len(metrics))
-            send(run_id, metrics=metrics)
+        def count(do: str, **message: Any) -> None:
+            sent.append(len(message.get("values", ())) if do == "metrics" else 0)
+            post(do, **message)
 
-        monkeypatch.setattr(run._client, "log_batch", count)
+        monkeypatch.setattr(run._outbox, "post", count)
         for step in range(1200):
             run.log("loss", 1.0, step)
     assert sum(sent) == 1200
-    assert len(sent) < 10
+    assert len([number for number in sent if number]) < 10
+    assert len(opened.client.get_metric_history(run.run_id, "loss")) == 1200
 
 
-def test_a_store_lost_on_the_way_does_not_end_training(
-    opened: store.Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    from mlflow.exceptions import MlflowException
-
-    def lost(*values: Any, **named: Any) -> None:
-        raise MlflowException("gone")
-
+def test_the_machine_is_looked_at(opened: store.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "SAMPLE_EVERY", 0.0)
     with tracking.run("evaluate", PARAMS) as run:
-        assert isinstance(run, runs.MlflowRecorder)
-        monkeypatch.setattr(run._client, "log_batch", lost)
         run.log("loss", 1.0)
-    assert "metrics not recorded: gone" in caplog.text
+    metrics = fetch(opened, run).data.metrics
+    assert 0 < metrics["system/system_memory_usage_percentage"] < 100
+    assert metrics["system/process_memory_usage_megabytes"] > 10
+
+
+def test_the_digest_of_an_input_is_that_of_dvc_lock(opened: store.Store, project: Path) -> None:
+    lock = f"stages:\n  prepare:\n    outs:\n    - path: data/prepared/rooms\n      md5: {'a' * 32}.dir\n"
+    (project / "dvc.lock").write_text(lock)
+    with tracking.run("evaluate", PARAMS) as run:
+        run.log_input(pd.DataFrame({"scene": ["a"]}), "rooms", "data/prepared/rooms", "other", "evaluation")
+    assert fetch(opened, run).inputs.dataset_inputs[0].dataset.digest == "a" * 32
 
 
 def test_off_means_nothing_is_written(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,34 @@
+"""Imported by every Python that starts with this folder in PYTHONPATH: notes what it wants from other machines.
+
+One line per process ("started") and per connection, datagram or name look-up beyond loopback, in the file that
+PANO3D_CONNECTIONS names. An audit hook cannot be taken off again, and sees what C extensions do through `socket` too.
+"""
+
+import os
+import socket
+import sys
+
+_LOCAL = ("127.", "::1", "localhost", "0.0.0.0", "::")
+
+
+def _note(what: str) -> None:
+    with open(os.environ["PANO3D_CONNECTIONS"], "a", encoding="utf-8") as file:
+        file.write(f"{what}\t{' '.join(sys.orig_argv)[:300]}\n".replace("\r", " "))
+
+
+def _is_local(host: object) -> bool:
+    return host is None or str(host).startswith(_LOCAL) or str(host) in ("", "b''", socket.gethostname())
+
+
+def _hook(event: str, arguments: tuple[object, ...]) -> None:
+    if event in ("socket.connect", "socket.sendto", "socket.sendmsg"):
+        address = arguments[1]
+        if isinstance(address, tuple) and not _is_local(address[0]):
+            _note(f"{event} {address}")
+    elif event in ("socket.getaddrinfo", "socket.gethostbyname") and not _is_local(arguments[0]):
+        _note(f"{event} {arguments[0]}")
+
+
+if "PANO3D_CONNECTIONS" in os.environ:
+    _note("started")
+    sys.addaudithook(_hook)
