@@ -136,7 +136,7 @@ def test_a_crop_carries_pixels_and_intrinsics() -> None:
 
 
 def test_a_video_gives_sharp_frames_spread_over_its_motion(tmp_path: Path) -> None:
-    """Every second frame is blurred; the camera rests at first, then pans: still frames must not be taken for motion."""
+    """Every second frame is blurred; the camera rests at first, then pans: most frames come from the pan."""
     path = tmp_path / "pan.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (160, 120))
     wide = cv2.resize(np.random.default_rng(0).integers(0, 256, (12, 60, 3), dtype=np.uint8), (800, 120))
@@ -149,7 +149,7 @@ def test_a_video_gives_sharp_frames_spread_over_its_motion(tmp_path: Path) -> No
     numbers = [int(name.rsplit("_", 1)[1]) for name in photos.names]
     assert len(numbers) == 4
     assert all(number % 2 == 0 for number in numbers)
-    assert sum(number >= 20 for number in numbers) >= 3 - 1
+    assert sum(number >= 20 for number in numbers) >= 2
+    (tmp_path / "text.mp4").write_text("no")
     with pytest.raises(DataError, match="no frame"):
-        (tmp_path / "text.mp4").write_text("no")
         read_video(tmp_path / "text.mp4", 48, 32, 4)

@@ -34,7 +34,7 @@ def test_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
     scene.save(path)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DataError, match="not a file of PanopticScene.save"):
+    with pytest.raises(DataError, match=r"not a file of PanopticScene\.save"):
         PanopticScene.load(path)
     save_file({"a": np.zeros(3)}, path)
     with pytest.raises(DataError, match="format None"):

@@ -76,7 +76,8 @@ def test_glb_satisfies_the_khronos_validator(tmp_path: Path, empty: bool) -> Non
     """Needs node and `npm install gltf-validator` in a folder above, or NODE_PATH set."""
     script = (
         "const v = require('gltf-validator'), fs = require('fs');"
-        "v.validateBytes(new Uint8Array(fs.readFileSync(process.argv[1]))).then(r => console.log(JSON.stringify(r.issues)))"
+        "v.validateBytes(new Uint8Array(fs.readFileSync(process.argv[1])))"
+        ".then(r => console.log(JSON.stringify(r.issues)))"
     )
     node = shutil.which("node")
     if node is None or subprocess.run([node, "-e", "require('gltf-validator')"], capture_output=True).returncode:
