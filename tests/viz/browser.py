@@ -27,6 +27,7 @@ def open_page(url: str, complaints: list[str]) -> Iterator[Any]:
             page = browser.new_page(viewport={"width": 1280, "height": 720})
             page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
             page.on("pageerror", lambda error: complaints.append(str(error)))
+            page.set_default_timeout(120_000)  # a busy machine is slow, not wrong
             page.goto(url)
             yield page
         finally:
