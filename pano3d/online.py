@@ -50,7 +50,7 @@ class OnlineReconstructor:
     """State of one capture. Only MUSt3R has the memory this needs.
 
     Raises:
-        ConfigError: the model's backbone is another one.
+        ConfigError: the model's backbone is another one, its merging needs all frames, or its precision is reduced.
     """
 
     def __init__(self, reconstructor: Reconstructor, config: OnlineConfig) -> None:
@@ -60,6 +60,8 @@ class OnlineReconstructor:
                 f"reconstructing online: needs a MUSt3R model, got {type(backbone).__name__}; use --backbone must3r, "
                 "or reconstruct offline"
             )
+        if reconstructor.precision != "float32":
+            raise ConfigError("reconstructing online: poses are solved for at every step; leave --precision at float32")
         merging = reconstructor.scene_config.merging
         if isinstance(merging, QuboMerging):
             raise ConfigError("reconstructing online: merging by annealing needs all frames; use standard or two_pass")
@@ -89,14 +91,13 @@ class OnlineReconstructor:
         """
         reconstructor, size = self._reconstructor, image.shape[:2]
         pixels = reconstructor.views(image[None]).images[0, 0]
-        with torch.autocast(reconstructor.device.type, torch.bfloat16, enabled=reconstructor.precision == "bfloat16"):
-            view = self._geometry.step(pixels)
-            patch = reconstructor.model.backbone.patch_size
-            output = _as_output(view, (size[0] // patch, size[1] // patch))
-            tokens, features = reconstructor.model.fusion(output)
-            if self._frames == 0:
-                self._segments.start(tokens[0], output.token_grid, features[0])
-            found = self._segments.add(tokens[0, 0], features[0, 0], (size[0], size[1]))
+        view = self._geometry.step(pixels)
+        patch = reconstructor.model.backbone.patch_size
+        output = _as_output(view, (size[0] // patch, size[1] // patch))
+        tokens, features = reconstructor.model.fusion(output)
+        if self._frames == 0:
+            self._segments.start(tokens[0], output.token_grid, features[0])
+        found = self._segments.add(tokens[0, 0], features[0, 0], (size[0], size[1]))
         self._frames += 1
         focal = view.focal
         return OnlineFrame(

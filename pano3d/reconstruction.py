@@ -73,6 +73,7 @@ class Reconstructor:
         views = self.views(images)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             output, masks = self.model(views)
+        output = _in_float32(output)
         world, cameras = _cameras(output)
         scene = assemble_scene(
             masks,
@@ -105,6 +106,18 @@ class Reconstructor:
             )
         tensor = torch.from_numpy(np.ascontiguousarray(images)).to(self.device)
         return Views(images=(tensor.permute(0, 3, 1, 2).float() / 255.0)[None])
+
+
+def _in_float32(output: BackboneOutput) -> BackboneOutput:
+    """Geometry in single precision whatever the network ran in: cameras are solved for, and 8 bits are too few."""
+    world = output.world_from_camera
+    return replace(
+        output,
+        points_world=output.points_world.float(),
+        points_camera=output.points_camera.float(),
+        confidence=output.confidence.float(),
+        world_from_camera=None if world is None else world.float(),
+    )
 
 
 def _cameras(output: BackboneOutput) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

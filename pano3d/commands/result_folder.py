@@ -183,15 +183,17 @@ def cloud_of(title: str, scene: PanopticScene, labels: LabelSpace, is_kept: NDAr
 
 
 def frusta(scene: PanopticScene, depth: float) -> NDArray[np.float64]:
-    """(V, 5, 3) in `world`: each camera's centre and the corners of its image at a depth."""
+    """(V, 5, 3) in `world`: each camera's centre and the corners of its image at a depth; without unsolved cameras."""
     height, width = scene.depth.shape[1:]
     right, bottom = width - 0.5, height - 0.5
     corners = np.array([[-0.5, -0.5, 1], [right, -0.5, 1], [right, bottom, 1], [-0.5, bottom, 1]])
     shapes = []
-    for pose, intrinsics in zip(scene.world_from_camera, scene.intrinsics):
-        rays = np.linalg.solve(intrinsics, corners.T).T * depth
+    for pose, k in zip(scene.world_from_camera, scene.intrinsics):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            rays = (corners - [k[0, 2], k[1, 2], 0]) / [k[0, 0], k[1, 1], 1] * depth
         shapes.append(apply_transform(pose, np.concatenate([np.zeros((1, 3)), rays])))
-    return np.stack(shapes)
+    every = np.stack(shapes)
+    return every[np.isfinite(every).all(axis=(1, 2))]
 
 
 def read_result(folder: Path) -> Result:

@@ -12,14 +12,18 @@ import pytest
 import pano3d
 from pano3d import cli
 from pano3d.commands import reconstruct
-from pano3d.commands.loading import default_model
-from pano3d.commands.result_folder import read_result
+from pano3d.commands.loading import default_model, load_model
+from pano3d.commands.result_folder import frusta, read_result
 from pano3d.data.archive import write_scene
+from pano3d.model import ModelConfig
 from pano3d.online import OnlineReconstructor
 from pano3d.photos import PHOTO_ENDINGS
+from pano3d.reconstruction import move_scene, view_agreement
 from pano3d.types import WeightsError
 from tests.data.scenes import make_scene
+from tests.known_scene import known_scene
 from tests.small_model import PI3, write_photos, write_small_model
+from tests.training.small import MODEL
 
 EASY = ("--merging", "two_pass", "--score", "0")
 
@@ -231,10 +235,30 @@ def test_without_the_default_model_it_says_how_to_get_one(
         default_model("pi3")
 
 
-def test_views_that_agree_with_no_other_are_told() -> None:
-    from pano3d.reconstruction import move_scene, view_agreement
-    from tests.known_scene import known_scene
+@pytest.mark.parametrize("config", [MODEL, PI3])
+def test_16_bits_stay_near_32(config: ModelConfig, photos: Path, tmp_path: Path) -> None:
+    folder = write_small_model(tmp_path / "model", config)
+    precise, coarse = (
+        load_model(folder, "cpu", precision=precision).reconstructor.reconstruct(photos)
+        for precision in ("float32", "bfloat16")
+    )
+    assert coarse.points_world.dtype == np.float32
+    size = np.abs(precise.points_world).mean()
+    difference = np.abs(coarse.points_world - precise.points_world).mean()
+    assert 0 < difference < 0.1 * size
 
+
+def test_a_camera_without_solution_is_not_drawn() -> None:
+    scene = known_scene()
+    corner = frusta(scene, 2.0)[1, 1]  # of the second view: pixel edge (-0.5, -0.5), 2 m ahead
+    focal, (x, y) = scene.intrinsics[1, 0, 0], scene.intrinsics[1, :2, 2]
+    np.testing.assert_allclose(corner, [0.2 - 2 * (x + 0.5) / focal, -2 * (y + 0.5) / focal, 2])
+    scene.intrinsics[0, 0, 0] = 0
+    scene.intrinsics[2] = np.nan
+    np.testing.assert_allclose(frusta(scene, 2.0)[:, 1], [corner])
+
+
+def test_views_that_agree_with_no_other_are_told() -> None:
     scene = known_scene()
     together = view_agreement(scene)
     assert together.min() > 0.8
