@@ -7,21 +7,31 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pano3d.reconstruction import Reconstructor
+    from pano3d.types import PanopticScene
 
-__all__ = ["load"]
+__all__ = ["PanopticScene", "load"]
 
 
-def load(uri_or_path: str | Path, device: str = "cpu") -> Reconstructor:
+def __getattr__(name: str) -> type[PanopticScene]:
+    if name != "PanopticScene":
+        raise AttributeError(f"module 'pano3d' has no attribute {name!r}")
+    from pano3d.types import PanopticScene  # importing pano3d alone must stay cheap
+
+    return PanopticScene
+
+
+def load(uri_or_path: str | Path | None = None, device: str = "cpu") -> Reconstructor:
     """A model ready to use: `pano3d.load(...).reconstruct(images) -> PanopticScene`.
 
     Args:
         uri_or_path: a folder with `model.json` and `weights.safetensors`, or a registered model such as
-            `models:/pano3d-must3r@champion`.
+            `models:/pano3d-must3r@champion`; `must3r_tiny` or `pi3_tiny`, the small models that come with pano3d;
+            None for the first of these.
         device: "cpu", "cuda", "cuda:1", ...
 
     Raises:
         WeightsError: there is no such model, or its files are damaged.
     """
-    from pano3d.commands.loading import load_model  # importing pano3d alone must stay cheap
+    from pano3d.commands.loading import load_model
 
-    return load_model(uri_or_path, device)
+    return load_model(uri_or_path, device).reconstructor

@@ -32,6 +32,13 @@ STAGES = {
 }
 
 COMMANDS = {
+    "reconstruct": "photos, a video or a scene archive to a labelled 3D scene",
+    "view": "a reconstruction in the browser, interactively",
+    "stream": "reconstruct from a folder while it is being filled",
+    "compare": "two results or models on the same input, side by side",
+    "score": "the evaluate metrics of any model on any scene archives",
+    "doctor": "check the installation and say how to mend what is wrong",
+    "completion": "a completion script for bash, zsh or tcsh",
     "summary": "the numbers of a reproduction, and where to look further",
     "verify": "compare a reproduction's metrics with the committed ones",
     "import-weights": "an official MUSt3R or Pi3 checkpoint as a model folder of ours",
@@ -95,10 +102,27 @@ def _parser(name: str) -> tuple[argparse.ArgumentParser, Callable[[argparse.Name
     if name in STAGES:
         call = _add_stage(subparsers[name], importlib.import_module(f"pano3d.stages.{name}"))
     elif name in COMMANDS:
-        module = importlib.import_module(f"pano3d.commands.{name.replace('-', '_')}")
+        module = _command(name)
         module.add_arguments(subparsers[name])
         call = module.main
+        # Only what writes completions wants every command's arguments, and pays for their imports.
+        subparsers[name].set_defaults(whole_parser=_whole_parser)
     return parser, call
+
+
+def _whole_parser() -> argparse.ArgumentParser:
+    """The parser with the arguments of all commands."""
+    parser, _ = _parser("")
+    children = next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    for name in STAGES:
+        _add_stage(children.choices[name], importlib.import_module(f"pano3d.stages.{name}"))
+    for name in COMMANDS:
+        _command(name).add_arguments(children.choices[name])
+    return parser
+
+
+def _command(name: str) -> types.ModuleType:
+    return importlib.import_module(f"pano3d.commands.{name.replace('-', '_')}")
 
 
 def _nothing(parsed: argparse.Namespace) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,7 +22,7 @@ from pano3d.metrics.scene_scores import SceneScores, SceneScoresConfig, score_sc
 from pano3d.metrics.scenes import ScenePrediction, SceneTruth
 from pano3d.model_files import read_model
 from pano3d.panoptic.scene import SceneConfig
-from pano3d.reconstruction import Reconstructor
+from pano3d.reconstruction import Precision, Reconstructor
 from pano3d.types import VOID, ConfigError, DataError, PanopticScene
 
 
@@ -100,12 +101,15 @@ def prediction_of(scene: PanopticScene) -> ScenePrediction:
     )
 
 
-def load_reconstructor(folder: Path, scene_config: SceneConfig, device: torch.device) -> Reconstructor:
+def load_reconstructor(
+    folder: Path, scene_config: SceneConfig, device: torch.device, precision: Precision = "float32"
+) -> Reconstructor:
     """The model in a folder written by a training stage, ready to reconstruct."""
     model, description = read_model(folder)
     backbone = description.config.backbone
     labels = label_space(description.config.label_space)
-    return Reconstructor(model, labels, backbone.image_width, backbone.image_height, scene_config, device)
+    size = (backbone.image_width, backbone.image_height)
+    return Reconstructor(model, labels, *size, scene_config, device, precision)
 
 
 def evaluate_scenes(
@@ -138,6 +142,12 @@ def evaluate_scene(
     scene = reconstructor.reconstruct(views.colors)
     truth = truth_of(views, reconstructor.labels.name)
     return score_scene(prediction_of(scene), truth, config.scores), scene, views
+
+
+def rounded_metrics(values: Mapping[str, float], names: Sequence[str]) -> dict[str, float | None]:
+    """Values and intervals to four digits, null for undefined: metrics.json holds no NaN and no noise of last bits."""
+    chosen = [f"{name}{end}" for name in names for end in ("", "_low", "_high")]
+    return {name: round(values[name], 4) if math.isfinite(values[name]) else None for name in chosen}
 
 
 _worker: list[Reconstructor] = []

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,7 +18,10 @@ from pano3d.geometry.cameras import recover_cameras
 from pano3d.geometry.rays import fit_pinhole
 from pano3d.model import Pano3D
 from pano3d.panoptic.scene import SceneConfig, assemble_scene
+from pano3d.photos import find_photos, read_photos
 from pano3d.types import BackboneOutput, DataError, PanopticScene, Views
+
+Precision = Literal["float32", "bfloat16"]
 
 
 class Reconstructor:
@@ -23,6 +29,7 @@ class Reconstructor:
 
     image_width, image_height: what the network was trained on; `reconstruct` takes any size that divides by the
     patch size, and does best near this one.
+    precision: bfloat16 runs the matrix products in 16 bits, which pays on GPUs.
     """
 
     def __init__(
@@ -33,24 +40,26 @@ class Reconstructor:
         image_height: int,
         scene_config: SceneConfig,
         device: torch.device,
+        precision: Precision = "float32",
     ):
         self.model = model.to(device).eval()
         self.labels = labels
         self.image_width, self.image_height = image_width, image_height
-        self._scene_config = scene_config
-        self._device = device
+        self.scene_config = scene_config
+        self.device, self.precision = device, precision
 
     @torch.no_grad()
     def reconstruct(
         self,
-        images: UInt8[np.ndarray, "v h w 3"],
+        images: UInt8[np.ndarray, "v h w 3"] | str | Path | Sequence[str | Path],
         intrinsics: Float[np.ndarray, "v 3 3"] | None = None,
         world_from_camera: Float[np.ndarray, "v 4 4"] | None = None,
     ) -> PanopticScene:
         """Reconstruct and segment one room.
 
         Args:
-            images: RGB, in any order; view 0 anchors the world frame.
+            images: RGB, in any order; view 0 anchors the world frame. Or a folder of photos, or a list of files: they
+                are turned upright, cropped and resized, and those that cannot be read are left out.
             intrinsics: known cameras, pixels; reported instead of the recovered ones.
             world_from_camera: known poses; the result is carried into their frame by the similarity that best
                 aligns the camera centres, so its scale becomes theirs.
@@ -58,8 +67,13 @@ class Reconstructor:
         Raises:
             DataError: no image, not RGB bytes, or a size the network cannot take.
         """
-        views = self._views(images)
-        output, masks = self.model(views)
+        if not isinstance(images, np.ndarray):
+            paths = [Path(images)] if isinstance(images, (str, Path)) else [Path(path) for path in images]
+            images = read_photos(find_photos(paths), self.image_width, self.image_height).colors
+        views = self.views(images)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            output, masks = self.model(views)
+        output = _in_float32(output)
         world, cameras = _cameras(output)
         scene = assemble_scene(
             masks,
@@ -69,11 +83,16 @@ class Reconstructor:
             intrinsics=cameras if intrinsics is None else np.asarray(intrinsics, np.float64),
             class_names=self.labels.names,
             is_thing=self.labels.is_thing,
-            config=self._scene_config,
+            config=self.scene_config,
         )
         return scene if world_from_camera is None else carry_to_cameras(scene, world_from_camera)
 
-    def _views(self, images: NDArray[np.uint8]) -> Views:
+    def views(self, images: UInt8[np.ndarray, "v h w 3"]) -> Views:
+        """Images as the network takes them, on its device.
+
+        Raises:
+            DataError: as `reconstruct`.
+        """
         if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8 or len(images) == 0:
             raise DataError(
                 f"reconstructing: expected uint8 images (V, H, W, 3) with V >= 1, got {images.dtype} {images.shape}"
@@ -85,8 +104,20 @@ class Reconstructor:
                 f"reconstructing: images are {width}x{height}; both sides must divide by {patch}. The network was "
                 f"trained on {self.image_width}x{self.image_height}: resize to that"
             )
-        tensor = torch.from_numpy(np.ascontiguousarray(images)).to(self._device)
+        tensor = torch.from_numpy(np.ascontiguousarray(images)).to(self.device)
         return Views(images=(tensor.permute(0, 3, 1, 2).float() / 255.0)[None])
+
+
+def _in_float32(output: BackboneOutput) -> BackboneOutput:
+    """Geometry in single precision whatever the network ran in: cameras are solved for, and 8 bits are too few."""
+    world = output.world_from_camera
+    return replace(
+        output,
+        points_world=output.points_world.float(),
+        points_camera=output.points_camera.float(),
+        confidence=output.confidence.float(),
+        world_from_camera=None if world is None else world.float(),
+    )
 
 
 def _cameras(output: BackboneOutput) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -100,7 +131,12 @@ def _cameras(output: BackboneOutput) -> tuple[NDArray[np.float64], NDArray[np.fl
 
 
 def carry_to_cameras(scene: PanopticScene, world_from_camera: NDArray[np.float64]) -> PanopticScene:
-    """The scene in the frame and scale of known camera poses.
+    """The scene in the frame and scale of known camera poses; raises as `align_to_cameras`."""
+    return move_scene(scene, align_to_cameras(scene, world_from_camera)[0])
+
+
+def align_to_cameras(scene: PanopticScene, world_from_camera: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+    """The similarity that best carries the scene's camera centres onto known ones, and the RMS distance left (theirs).
 
     Raises:
         DataError: the number of poses is not the number of views.
@@ -111,10 +147,74 @@ def carry_to_cameras(scene: PanopticScene, world_from_camera: NDArray[np.float64
             f"aligning to known cameras: {len(scene.world_from_camera)} views and poses of shape "
             f"{world_from_camera.shape}; expected one 4x4 matrix per view"
         )
-    known_from_world = align_similarity(scene.world_from_camera[:, :3, 3], world_from_camera[:, :3, 3])
+    own, known = scene.world_from_camera[:, :3, 3], world_from_camera[:, :3, 3]
+    known_from_world = align_similarity(own, known)
+    residual = np.linalg.norm(apply_transform(known_from_world, own) - known, axis=1)
+    return known_from_world, float(np.sqrt(np.mean(residual**2)))
+
+
+def move_scene(scene: PanopticScene, target_from_world: Float[np.ndarray, "4 4"]) -> PanopticScene:
+    """The scene in another frame and scale, by a similarity."""
     return replace(
         scene,
-        points_world=apply_transform(known_from_world, scene.points_world).astype(np.float32),
-        depth=(scene.depth * scale_of(known_from_world)).astype(np.float32),
-        world_from_camera=move_cameras(known_from_world, scene.world_from_camera),
+        points_world=apply_transform(target_from_world, scene.points_world).astype(np.float32),
+        depth=(scene.depth * scale_of(target_from_world)).astype(np.float32),
+        world_from_camera=move_cameras(target_from_world, scene.world_from_camera),
     )
+
+
+def scale_to_length(
+    scene: PanopticScene, view: int, ends: tuple[tuple[float, float], tuple[float, float]], length: float
+) -> tuple[PanopticScene, float]:
+    """The scene in the unit of a length that is known, and the factor by which it grew.
+
+    Args:
+        view, ends: where the length is seen: (x, y) of its two ends, pixels of that view's image.
+        length: its true distance, metres.
+
+    Raises:
+        DataError: an end lies outside the image, or both ends have the same or no point.
+    """
+    height, width = scene.depth.shape[1:]
+    if not 0 <= view < len(scene.depth) or not length > 0:
+        raise DataError(
+            f"fixing the scale: view {view} of {len(scene.depth)}, length {length}; expected a positive one"
+        )
+    points = []
+    for x, y in ends:
+        column, row = round(x), round(y)
+        if not (0 <= column < width and 0 <= row < height):
+            raise DataError(f"fixing the scale: pixel ({x:.0f}, {y:.0f}) lies outside the {width}x{height} part in use")
+        points.append(scene.points_world[view, row, column].astype(np.float64))
+    found = float(np.linalg.norm(points[1] - points[0]))
+    if not (np.isfinite(found) and found > 0):
+        raise DataError("fixing the scale: both ends have the same point in the reconstruction; choose a longer length")
+    factor = length / found
+    return move_scene(scene, np.diag([factor, factor, factor, 1.0])), factor
+
+
+def view_agreement(scene: PanopticScene, tolerance: float = 0.1, samples: int = 500) -> NDArray[np.float64]:
+    """(V,) share of each view's pixels that at least one other view confirms.
+
+    A pixel is confirmed where its point falls into the other image at a depth within `tolerance` (a share) of that
+    image's own. Photos of another room, and views the network did not understand, find little agreement.
+
+    Args:
+        samples: about so many pixels of each view are looked at.
+    """
+    count, height, width = scene.depth.shape
+    chosen = np.unique(np.linspace(0, height * width - 1, samples).astype(int))
+    points = scene.points_world.reshape(count, -1, 3)[:, chosen].astype(np.float64)
+    confirmed = np.zeros((count, len(chosen)), bool)
+    for other in range(count):
+        camera_from_world = np.linalg.inv(scene.world_from_camera[other])
+        seen = apply_transform(camera_from_world, points)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            pixel = np.rint((seen @ scene.intrinsics[other].T)[..., :2] / seen[..., 2:])
+            inside = (seen[..., 2] > 0) & (pixel >= 0).all(-1) & (pixel < (width, height)).all(-1)
+        column, row = np.where(inside[..., None], pixel, 0).astype(int).transpose(2, 0, 1)
+        depth = scene.depth[other][row, column]
+        agrees = inside & (np.abs(seen[..., 2] - depth) < tolerance * np.abs(depth))
+        agrees[other] = False
+        confirmed |= agrees
+    return np.asarray(confirmed.mean(1))

@@ -13,14 +13,23 @@ Metres, radians, RGB in [0, 1], scores in [0, 1]; depth runs along the optical a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import base64
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from html import escape
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 from torch import Tensor
+
+from pano3d.palette import segment_colors
 
 VOID = -1
 """Class of a pixel or point that carries no label, in memory. On disk `segment_id` 0 is void."""
@@ -188,6 +197,96 @@ class PanopticScene:
     colors: NDArray[np.uint8]
     segments: list[Segment] = field(default_factory=list)
     class_names: tuple[str, ...] = ()
+
+    def save(self, path: str | Path) -> None:
+        """One safetensors file with everything: arrays under their names, the rest as metadata. Whole or not at all."""
+        path = Path(path)
+        metadata = {
+            "format": _SCENE_FORMAT,
+            "confidence_kind": self.confidence_kind,
+            "segments": json.dumps([asdict(segment) for segment in self.segments]),
+            "class_names": json.dumps(self.class_names),
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.partial")
+        arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in _SCENE_ARRAYS}
+        try:
+            partial.write_bytes(save(arrays, metadata=metadata))
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | Path) -> PanopticScene:
+        """Read a file of `save`. Nothing in it is executed.
+
+        Raises:
+            DataError: missing, damaged, of another kind, or its parts do not belong together.
+        """
+        try:
+            with safe_open(path, framework="np") as file:
+                metadata = file.metadata() or {}
+                if metadata.get("format") != _SCENE_FORMAT:
+                    raise DataError(f"reading scene {path}: format {metadata.get('format')!r}, not {_SCENE_FORMAT!r}")
+                arrays = {name: file.get_tensor(name) for name in _SCENE_ARRAYS}
+            segments = [Segment(**values) for values in json.loads(metadata["segments"])]
+            names = tuple(str(name) for name in json.loads(metadata["class_names"]))
+            kind = metadata["confidence_kind"]
+        except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+            raise DataError(f"reading scene {path}: not a file of PanopticScene.save ({error})") from error
+        views, *size = arrays["segment_id"].shape if arrays["segment_id"].ndim == 3 else (0, 0, 0)
+        for name, (dtype, tail) in _SCENE_ARRAYS.items():
+            shape = (views, *(size if name not in ("world_from_camera", "intrinsics") else ()), *tail)
+            if arrays[name].dtype != dtype or arrays[name].shape != shape:
+                found = f"{arrays[name].dtype} {arrays[name].shape}"
+                raise DataError(f"reading scene {path}: {name} is {found}, expected {dtype} {shape}")
+        known = {0, *(segment.id for segment in segments)}
+        if kind not in ("confidence", "conf_logits") or not set(np.unique(arrays["segment_id"]).tolist()) <= known:
+            raise DataError(f"reading scene {path}: unknown confidence {kind!r}, or segment ids that are not listed")
+        return cls(**arrays, confidence_kind=kind, segments=segments, class_names=names)
+
+    def _repr_html_(self) -> str:
+        """For notebooks: up to six views, photo above segments, and the list of segments, largest first."""
+        views = np.unique(np.linspace(0, len(self.colors) - 1, min(6, len(self.colors))).round().astype(int))
+        photos, labels = self.colors[views], segment_colors(self.segment_id[views])
+        sheet = np.concatenate([np.concatenate(list(row), axis=1) for row in (photos, labels)], axis=0)
+        pixels = np.bincount(self.segment_id.ravel(), minlength=max((s.id for s in self.segments), default=0) + 1)
+        rows = ""
+        for segment in sorted(self.segments, key=lambda each: -pixels[each.id]):
+            red, green, blue = segment_colors(np.array(segment.id)).tolist()
+            rows += (
+                f'<tr><td style="background:rgb({red},{green},{blue})">{segment.id}</td>'
+                f"<td>{escape(segment.class_name)}</td><td>{pixels[segment.id] / self.segment_id.size:.1%}</td>"
+                f"<td>{segment.score:.2f}</td></tr>"
+            )
+        height, width = self.segment_id.shape[1:]
+        return (
+            f"<p>PanopticScene: {len(self.colors)} views of {width}x{height}, {len(self.segments)} segments, "
+            f"{np.mean(self.segment_id > 0):.0%} of the pixels labelled</p>"
+            f'<img alt="photos above segments" src="data:image/png;base64,{_png(sheet)}">'
+            f"<table><tr><th>id</th><th>class</th><th>pixels</th><th>score</th></tr>{rows}</table>"
+        )
+
+
+_SCENE_FORMAT = "pano3d scene 1"
+_SCENE_ARRAYS: dict[str, tuple[str, tuple[int, ...]]] = {  # after (V H W), or (V) for the cameras
+    "points_world": ("float32", (3,)),
+    "depth": ("float32", ()),
+    "confidence": ("float32", ()),
+    "segment_id": ("int32", ()),
+    "class_id": ("int32", ()),
+    "segment_score": ("float32", ()),
+    "world_from_camera": ("float64", (4, 4)),
+    "intrinsics": ("float64", (3, 3)),
+    "colors": ("uint8", (3,)),
+}
+
+
+def _png(image: NDArray[np.uint8]) -> str:
+    """Base64 of an RGB image as PNG."""
+    import cv2
+
+    return base64.b64encode(cv2.imencode(".png", image[..., ::-1])[1].tobytes()).decode("ascii")
 
 
 @dataclass(frozen=True)

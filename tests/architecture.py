@@ -15,10 +15,12 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 
-# Down only; rooms on one floor do not know each other. `types` lies below them all.
+# Down only; rooms on one floor do not know each other. `types` lies below them all but the colours it draws with.
 FLOORS = {
+    "palette": -2,
     "types": -1,
     "processes": -1,
+    "photos": -0.5,  # files of a user to arrays
     "geometry": 0,
     "config": 0,
     "data": 1,
@@ -29,10 +31,12 @@ FLOORS = {
     "model": 2,
     "model_files": 2.3,  # the model on disk
     "reconstruction": 2.6,  # the model on a user's photos
+    "online": 2.7,  # the same, frame by frame
     "evaluation": 2.8,  # the model on scene archives
     "training": 3,
     "viz": 3,
     "tracking": 3,
+    "output": 3,  # a scene in the formats of other tools
     "stages": 4,
     "commands": 4,
     "cli": 5,

@@ -56,6 +56,7 @@ class StreamedView:
     """What one step of a stream says; the world frame is the first image's camera frame.
 
     number: of the image, from 0. novelty: see `SeenMap.novelty`.
+    encoder_tokens, decoder_tokens: as in `BackboneOutput`.
     pose_ok, focal_ok: False where the pointmaps admit no answer; then the pose is the identity, the focal 1.
     """
 
@@ -63,6 +64,8 @@ class StreamedView:
     points_world: Float[Tensor, "h w 3"]
     points_camera: Float[Tensor, "h w 3"]
     confidence: Float[Tensor, "h w"]
+    encoder_tokens: Float[Tensor, "t c"]
+    decoder_tokens: Float[Tensor, "t d"]
     world_from_camera: Float[Tensor, "4 4"]
     focal: float
     pose_ok: bool
@@ -148,6 +151,8 @@ class StreamingSession:
             points_world=maps.points_world,
             points_camera=maps.points_camera,
             confidence=maps.confidence,
+            encoder_tokens=view.tokens[0, 0],
+            decoder_tokens=passes[-1].last[0, 0],
             world_from_camera=verdict.pose,
             focal=verdict.focal,
             pose_ok=verdict.pose_ok,

@@ -1,21 +1,80 @@
-"""Finding a model by folder or by its name in the registry."""
+"""Finding a model: by folder, by its name in the registry, or the one that comes with pano3d."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+import pano3d
 from pano3d.evaluation import load_reconstructor
+from pano3d.model_files import DESCRIPTION, ModelDescription, read_description
 from pano3d.panoptic.scene import SceneConfig
-from pano3d.reconstruction import Reconstructor
+from pano3d.reconstruction import Precision, Reconstructor
 from pano3d.tracking.registry import download_model
 from pano3d.types import WeightsError
 
+BACKBONES = ("must3r", "pi3")
 
-def load_model(uri_or_path: str | Path, device: str) -> Reconstructor:
-    """See `pano3d.load`."""
-    return load_reconstructor(find_model(uri_or_path), SceneConfig(), torch.device(device))
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready to use, and where it comes from. is_default: nobody asked for this one."""
+
+    reconstructor: Reconstructor
+    folder: Path
+    description: ModelDescription
+    is_default: bool
+
+    @property
+    def remark(self) -> str:
+        """What a user should know about the model before trusting its result."""
+        size = f"{self.reconstructor.image_width}x{self.reconstructor.image_height}"
+        if self.is_default:
+            return (
+                "This is the small model that comes with pano3d. It was trained on generated rooms only: it can show "
+                "what the outputs are and reconstruct rooms like those coarsely; on real photographs expect rough "
+                f"shapes and many missing or wrong labels. It sees {size} pixels. Scale is not metric."
+            )
+        return f"The model sees {size} pixels; its weights are under {self.description.license}. Scale is not metric."
+
+
+def load_model(
+    uri_or_path: str | Path | None,
+    device: str,
+    backbone: str | None = None,
+    scene_config: SceneConfig | None = None,
+    precision: Precision = "float32",
+) -> LoadedModel:
+    """A folder, `models:/NAME@ALIAS`, the preset `must3r_tiny` or `pi3_tiny`, or None for the default of a backbone.
+
+    Raises:
+        WeightsError: there is no such model, its files are damaged, or it is of another backbone than asked for.
+        DataError: the device does not exist here.
+    """
+    chosen = check_device(device)
+    folder = default_model(backbone or BACKBONES[0]) if uri_or_path is None else find_model(uri_or_path)
+    description = read_description(folder)
+    if backbone is not None and description.config.backbone.name != backbone:
+        raise WeightsError(f"loading {folder}: its backbone is {description.config.backbone.name}, not {backbone}")
+    reconstructor = load_reconstructor(folder, scene_config or SceneConfig(), chosen, precision)
+    return LoadedModel(reconstructor, folder, description, uri_or_path is None)
+
+
+def check_device(name: str) -> torch.device:
+    """The device called so.
+
+    Raises:
+        WeightsError: torch does not know it or this machine lacks it.
+    """
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise WeightsError(f"device {name!r} cannot be used ({reason}); try --device cpu, or `pano3d doctor`") from None
+    return device
 
 
 def find_model(uri_or_path: str | Path) -> Path:
@@ -27,9 +86,30 @@ def find_model(uri_or_path: str | Path) -> Path:
     text = str(uri_or_path)
     if text.startswith("models:/"):
         return download_model(text)
+    if text in [f"{backbone}_tiny" for backbone in BACKBONES]:
+        return default_model(text.removesuffix("_tiny"))
     folder = Path(text)
     if not folder.is_dir():
         raise WeightsError(
-            f"loading a model: {folder} is not a folder; give one that holds model.json, or models:/NAME@ALIAS"
+            f"loading a model: {folder} is not a folder; give one that holds model.json, models:/NAME@ALIAS, or "
+            f"{' or '.join(f'{backbone}_tiny' for backbone in BACKBONES)}"
         )
     return folder
+
+
+def default_model(backbone: str) -> Path:
+    """The folder of the small model that comes with pano3d: weights/<backbone>_tiny_joint, of a clone or a package.
+
+    Raises:
+        WeightsError: it is not there.
+    """
+    name = f"weights/{backbone}_tiny_joint"
+    package = Path(pano3d.__file__).parent
+    for folder in (package.parent / name, package / name):
+        if (folder / DESCRIPTION).is_file():
+            return folder
+    raise WeightsError(
+        f"loading the default model: {name} is not in this installation. Train one with `make repro` in a clone "
+        f"(about half an hour on two cores) and pass --model models/rooms/{backbone}/joint_finetune, or pass any "
+        "other model folder or models:/NAME@ALIAS"
+    )

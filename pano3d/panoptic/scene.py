@@ -123,6 +123,26 @@ def assemble_scene(
     )
 
 
+def keep_classes(scene: PanopticScene, names: Sequence[str]) -> PanopticScene:
+    """The scene with the segments of these classes only; the others' pixels become void.
+
+    Raises:
+        DataError: the label space has no such class.
+    """
+    unknown = [name for name in names if name not in scene.class_names]
+    if unknown:
+        raise DataError(f"keeping classes: {', '.join(unknown)} unknown; choose among {', '.join(scene.class_names)}")
+    kept = [segment for segment in scene.segments if segment.class_name in names]
+    is_kept = np.isin(scene.segment_id, [segment.id for segment in kept])
+    return replace(
+        scene,
+        segment_id=np.where(is_kept, scene.segment_id, 0).astype(np.int32),
+        class_id=np.where(is_kept, scene.class_id, VOID).astype(np.int32),
+        segment_score=np.where(is_kept, scene.segment_score, 0).astype(np.float32),
+        segments=kept,
+    )
+
+
 def merge_masks(
     masks: MaskOutput, size: tuple[int, ...], num_classes: int, is_thing: Sequence[bool], config: SceneConfig
 ) -> tuple[MergedMasks, list[float]]:

@@ -37,6 +37,7 @@ class StreamConfig:
     unexplained: share of a frame's pixels below every mask threshold above which the frame becomes a keyframe.
     same_object: least mask IoU over the keyframes for a query to be the continuation of an earlier one.
     rest: frames that pass before decoding is tried again after it found nothing new.
+    maximum_keyframes: the oldest keyframe is forgotten beyond this number, what it showed is not; 0 = no bound.
     """
 
     score_threshold: float = 0.8
@@ -45,6 +46,7 @@ class StreamConfig:
     unexplained: float = 0.2
     same_object: float = 0.5
     rest: int = 10
+    maximum_keyframes: int = 0
 
     def __post_init__(self) -> None:
         values = (self.score_threshold, self.overlap_threshold, self.mask_threshold)
@@ -85,6 +87,11 @@ class SegmentStream:
         self._features: list[Tensor] = []
         self._tracked: list[_Tracked] = []
         self._resting = 0
+
+    @property
+    def memory_bytes(self) -> int:
+        """Storage of the keyframes."""
+        return sum(each.numel() * each.element_size() for each in (*self._tokens, *self._features))
 
     @property
     def segments(self) -> list[Segment]:
@@ -136,6 +143,8 @@ class SegmentStream:
         self._tokens.append(tokens)
         small = resample_features(mask_features[None, None], self._grid)[0]
         self._features.append(small.T.unflatten(1, self._grid))
+        if self._config.maximum_keyframes and len(self._tokens) > self._config.maximum_keyframes:
+            del self._tokens[0], self._features[0]
 
     def _segment(self, mask_features: Tensor, size: tuple[int, int]) -> FrameSegments:
         if not self._tracked:

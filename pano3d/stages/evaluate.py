@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from pano3d.evaluation import (
     evaluate_scenes,
     load_reconstructor,
     load_views,
+    rounded_metrics,
     truth_of,
 )
 from pano3d.metrics.scene_scores import (
@@ -60,8 +60,8 @@ def run(params: Path, data: Path, start: Path, model: Path, output: Path, result
             for name, each in scores.items()
         }
         metrics = {
-            **_rounded(totals["joint"].values, (*GEOMETRY_METRICS, *PANOPTIC_METRICS)),
-            "geometry_init": _rounded(totals["geometry_init"].values, GEOMETRY_METRICS),
+            **rounded_metrics(totals["joint"].values, (*GEOMETRY_METRICS, *PANOPTIC_METRICS)),
+            "geometry_init": rounded_metrics(totals["geometry_init"].values, GEOMETRY_METRICS),
             "scenes": len(paths),
         }
         if output.exists():
@@ -99,12 +99,6 @@ def write_example(target: Path, folder: Path, path: Path, evaluation: Evaluation
         },
         target,
     )
-
-
-def _rounded(values: Mapping[str, float], names: tuple[str, ...]) -> dict[str, float | None]:
-    """Four digits, null for undefined: metrics.json holds no NaN and no noise of the last bits."""
-    chosen = [f"{name}{end}" for name in names for end in ("", "_low", "_high")]
-    return {name: round(values[name], 4) if math.isfinite(values[name]) else None for name in chosen}
 
 
 def _class_table(scores: DatasetScores, labels: LabelSpace) -> list[dict[str, Any]]:

@@ -18,10 +18,10 @@ from pano3d import config, tracking
 from pano3d.data.label_spaces import LabelSpace, label_space
 from pano3d.metrics.confidence import confidence_rank
 from pano3d.types import ConfigError, DataError
-from pano3d.viz.colors import class_colors, segment_colors
+from pano3d.viz.cloud import SceneCloud, list_segments
 from pano3d.viz.contact_sheet import contact_sheet, encode_jpeg, named_like, prediction_columns
 from pano3d.viz.report import render_report
-from pano3d.viz.report_data import BackboneReport, ClassRow, Curve, Picture, ReportData, SceneCloud, SceneRow, measures
+from pano3d.viz.report_data import BackboneReport, ClassRow, Curve, Picture, ReportData, SceneRow, measures
 
 _SCENE_COLUMNS = ("pq_scene", "pq_scene_strict", "abs_rel", "inlier_103", "coverage", "unpredicted_share")
 
@@ -132,14 +132,20 @@ def _cloud(scene: str, values: Mapping[str, NDArray[Any]], stage: ReportConfig, 
     usable = np.flatnonzero(np.isfinite(points).all(1))
     chosen = usable[np.linspace(0, len(usable) - 1, min(stage.cloud_points, len(usable))).astype(np.int64)]
     scan_from_world = values["scan_from_camera"][0, :3, :3] @ values["world_from_camera"][0, :3, :3].T
-    segments = segment_colors(named_like(values["segment_id"], values["true_segment_id"]))
+    index, listed = list_segments(
+        values["segment_id"].ravel()[chosen],
+        values["class_id"].ravel()[chosen],
+        labels.names,
+        labels.palette,
+        named_like(values["segment_id"], values["true_segment_id"]).ravel()[chosen],
+    )
     return SceneCloud(
         name=scene,
         points=points[chosen] @ scan_from_world.T,
         colors=values["colors"].reshape(-1, 3)[chosen],
-        class_colors=class_colors(values["class_id"], labels.palette).reshape(-1, 3)[chosen],
-        segment_colors=segments.reshape(-1, 3)[chosen],
         confidence=confidence_rank(values["confidence"]).ravel()[chosen],
+        segment=index,
+        segments=listed,
     )
 
 

@@ -1,4 +1,4 @@
-"""Colours of pictures: segments, classes, confidence ranks, depth. All (..., 3) uint8, the same in every figure."""
+"""Colours of pictures: classes, confidence ranks, depth. All (..., 3) uint8, the same in every figure."""
 
 from __future__ import annotations
 
@@ -7,21 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-VOID_COLOR = (40, 40, 44)
-"""Of pixels without segment or class."""
+from pano3d.palette import VOID_COLOR
+
 CHANGE_LIMIT = 0.5
 """Rank change at which the difference scale saturates, the same in every figure."""
-
-
-def segment_colors(segment_id: NDArray[np.integer]) -> NDArray[np.uint8]:
-    """A colour per id that neighbours in number do not share: hues step by the golden ratio, lightness by thirds."""
-    ids = segment_id.astype(np.int64)
-    hue = (ids * 0.61803398875) % 1
-    value, saturation = 0.95 - 0.2 * (ids % 3) / 2, 0.45 + 0.35 * (ids // 3 % 2)
-    sector = (hue[..., None] * 6 + np.array([0, 4, 2])) % 6
-    ramp = np.clip(np.abs(sector - 3) - 1, 0, 1)
-    rgb = 255 * value[..., None] * (1 - saturation[..., None] * (1 - ramp))
-    return np.where(ids[..., None] == 0, VOID_COLOR, np.rint(rgb)).astype(np.uint8)
 
 
 def class_colors(class_id: NDArray[np.integer], palette: Sequence[tuple[int, int, int]]) -> NDArray[np.uint8]:

@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pano3d.palette import segment_colors
 from pano3d.types import DataError
-from pano3d.viz.colors import class_colors, depth_colors, scale_colors, segment_colors
+from pano3d.viz.colors import class_colors, depth_colors, scale_colors
 
 Image = NDArray[np.uint8]
 _GAP, _HEADER, _INK, _PAPER = 4, 22, (50, 50, 56), 255

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import base64
-import json
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from importlib import resources
 
-import numpy as np
-
 from pano3d.viz.charts import line_chart
-from pano3d.viz.colors import scale_colors
-from pano3d.viz.report_data import BackboneReport, Measure, Picture, ReportData, SceneCloud
+from pano3d.viz.cloud import viewer
+from pano3d.viz.report_data import BackboneReport, Measure, Picture, ReportData
 from pano3d.viz.reported import REPORTED
 
 _GEOMETRY = {
@@ -38,6 +35,7 @@ _PANOPTIC = {
 
 
 _MAX_POINTS = 30_000
+_HOW_TO_TURN = '<p class="soft">Drag to turn, wheel or pinch to zoom, shift-drag to move.</p>'
 
 
 def render_report(data: ReportData) -> str:
@@ -120,7 +118,7 @@ def _beside_papers(backbones: Sequence[BackboneReport]) -> str:
 def _backbone(report: BackboneReport) -> str:
     parts = [f'<p class="soft">Preset {escape(report.preset)}; weights under {escape(report.license)}.</p>']
     if report.clouds:
-        parts.append("<h3>Scenes to turn around</h3>" + _viewer(report.clouds))
+        parts.append("<h3>Scenes to turn around</h3>" + viewer(report.clouds, _MAX_POINTS) + _HOW_TO_TURN)
     parts += [_picture(picture) for picture in report.pictures]
     if report.confidence:
         parts.append("<h3>Confidence, joint against frozen</h3>" + _confidence(report.confidence))
@@ -170,49 +168,6 @@ def _confidence(values: Mapping[str, Measure]) -> str:
     )
     quality_head = "<tr><th>model</th><th>AUSE (0 is best)</th><th>rank correlation with error (-1 is best)</th></tr>"
     return text + _table(head, rows) + _table(quality_head, quality)
-
-
-def _viewer(clouds: Sequence[SceneCloud]) -> str:
-    scenes = json.dumps([_cloud(cloud) for cloud in clouds], separators=(",", ":")).replace("<", "\\u003c")
-    return (
-        '<div class="viewer"><canvas aria-label="point cloud; drag to turn, wheel or pinch to zoom"></canvas>'
-        f'<div></div><script type="application/json">{scenes}</script></div>'
-        '<p class="soft">Drag to turn, wheel or pinch to zoom, shift-drag to move.</p>'
-    )
-
-
-def _cloud(cloud: SceneCloud) -> dict[str, object]:
-    shown = np.linspace(0, len(cloud.points) - 1, min(len(cloud.points), _MAX_POINTS)).astype(np.int64)
-    points = cloud.points[shown]
-    low, high = points.min(0), points.max(0)
-    extent = np.maximum(high - low, 1e-9)
-    position = np.rint((points - low) / extent * 65535).astype("<u2")
-    # Stray points must not decide what fills the picture.
-    inner_low, inner_high = np.percentile(points, [3, 97], axis=0)
-    side = np.maximum(inner_high - inner_low, 1e-9)
-
-    def text(array: np.ndarray) -> str:
-        return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode("ascii")
-
-    def plain(numbers: np.ndarray) -> list[float]:
-        return [round(float(number), 4) for number in numbers]
-
-    return {
-        "name": cloud.name,
-        "low": plain(low),
-        "extent": plain(extent),
-        "center": plain((inner_low + inner_high) / 2),
-        "radius": round(float(np.linalg.norm(side)) / 2, 4),
-        # Distance between neighbours if the points were spread over the box's surface: the size of a dot.
-        "spacing": round(float(np.sqrt(2 * (side * np.roll(side, 1)).sum() / len(position))), 5),
-        "position": text(position),
-        "colors": {
-            "image": text(cloud.colors[shown]),
-            "classes": text(cloud.class_colors[shown]),
-            "segments": text(cloud.segment_colors[shown]),
-            "confidence": text(scale_colors(cloud.confidence[shown])),
-        },
-    }
 
 
 def _picture(picture: Picture) -> str:

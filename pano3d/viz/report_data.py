@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
-
-from pano3d.types import DataError
+from pano3d.viz.cloud import SceneCloud
 
 
 @dataclass(frozen=True)
@@ -65,27 +62,6 @@ class Picture:
 
     caption: str
     data: bytes
-
-
-@dataclass(frozen=True)
-class SceneCloud:
-    """A point cloud to turn around. points: (P, 3), z up; colors: (P, 3) uint8; class_colors, segment_colors: (P, 3)
-    uint8; confidence: (P,) rank in [0, 1]."""
-
-    name: str
-    points: NDArray[np.floating]
-    colors: NDArray[np.uint8]
-    class_colors: NDArray[np.uint8]
-    segment_colors: NDArray[np.uint8]
-    confidence: NDArray[np.floating]
-
-    def __post_init__(self) -> None:
-        shape = (len(self.points), 3)
-        shapes = [x.shape for x in (self.points, self.colors, self.class_colors, self.segment_colors)]
-        if any(found != shape for found in shapes) or self.confidence.shape != shape[:1]:
-            raise DataError(f"showing cloud {self.name}: points and colours differ in number: {shapes}")
-        if not len(self.points) or not np.isfinite(self.points).all():
-            raise DataError(f"showing cloud {self.name}: expected at least one point, all finite")
 
 
 @dataclass(frozen=True)

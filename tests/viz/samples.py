@@ -12,7 +12,8 @@ from pano3d.metrics.confidence import aggregate_confidence, border_distance, com
 from pano3d.metrics.scene_scores import DECISIONS, aggregate_scenes, score_scene
 from pano3d.metrics.scenes import SceneTruth, true_points
 from pano3d.types import VOID
-from pano3d.viz.colors import class_colors, segment_colors
+from pano3d.viz.cloud import SceneCloud, list_segments
+from pano3d.viz.colors import class_colors
 from pano3d.viz.confidence import ConfidenceFrame, confidence_figure
 from pano3d.viz.contact_sheet import contact_sheet, dataset_columns, encode_png, prediction_columns
 from pano3d.viz.report_data import (
@@ -22,7 +23,6 @@ from pano3d.viz.report_data import (
     Measure,
     Picture,
     ReportData,
-    SceneCloud,
     SceneRow,
     measures,
 )
@@ -72,6 +72,8 @@ def backbone(name: str, control: bool, size: int = 1) -> BackboneReport:
     confidence = aggregate_confidence([compare_scene("room", maps, "conf_logits", error, regions)], 0, 50)
     ranks = {model: confidence_rank(value) for model, value in maps.items()}
     seen = np.flatnonzero(truth.depth.ravel() > 0)
+    of_class = truth.class_of(truth.segment_id).ravel()[seen]
+    index, listed = list_segments(truth.segment_id.ravel()[seen], of_class, label_space("scannet20").names, PALETTE)
     steps = list(range(0, 400, 5))
     return BackboneReport(
         name=name,
@@ -124,9 +126,9 @@ def backbone(name: str, control: bool, size: int = 1) -> BackboneReport:
                 name=f"room_{i}",
                 points=true_points(truth).reshape(-1, 3)[seen],
                 colors=colors.reshape(-1, 3)[seen],
-                class_colors=class_colors(truth.class_of(truth.segment_id), PALETTE).reshape(-1, 3)[seen],
-                segment_colors=segment_colors(truth.segment_id).reshape(-1, 3)[seen],
                 confidence=ranks["joint"].ravel()[seen],
+                segment=index,
+                segments=listed,
             )
             for i in range(2)
         ],

@@ -4,8 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
+from pano3d.palette import VOID_COLOR, segment_colors
 from pano3d.types import VOID, DataError
-from pano3d.viz.colors import VOID_COLOR, change_colors, class_colors, depth_colors, scale_colors, segment_colors
+from pano3d.viz.colors import change_colors, class_colors, depth_colors, scale_colors
 from pano3d.viz.confidence import ConfidenceFrame, confidence_figure, sparsification_figure
 from pano3d.viz.contact_sheet import contact_sheet, dataset_columns, encode_jpeg, encode_png, named_like
 

@@ -12,8 +12,9 @@ import pytest
 from pano3d.metrics.scene_scores import DECISIONS
 from pano3d.types import DataError
 from pano3d.viz.charts import line_chart
+from pano3d.viz.cloud import CloudSegment, SceneCloud
 from pano3d.viz.report import render_report
-from pano3d.viz.report_data import Curve, Measure, SceneCloud, measures
+from pano3d.viz.report_data import Curve, Measure, measures
 from pano3d.viz.reported import REPORTED
 from tests.viz.samples import report_data
 
@@ -135,22 +136,28 @@ def test_viewer_holds_the_cloud() -> None:
     position = np.frombuffer(base64.b64decode(scene["position"]), "<u2").reshape(-1, 3)
     points = np.array(scene["low"]) + position / 65535 * np.array(scene["extent"])
     np.testing.assert_allclose(points, cloud.points, atol=2e-3)
-    assert set(scene["colors"]) == {"image", "classes", "segments", "confidence"}
-    for colors in scene["colors"].values():
-        assert len(base64.b64decode(colors)) == position.size
+    segment = np.frombuffer(base64.b64decode(scene["segment"]), "<u2")
+    names = np.array([listed["name"] for listed in scene["segments"]])
+    assert names[segment].tolist() == [cloud.segments[index].name for index in cloud.segment]
+    assert base64.b64decode(scene["image"]) == cloud.colors.tobytes()
+    rank = np.frombuffer(base64.b64decode(scene["confidence"]), np.uint8) / 255
+    np.testing.assert_allclose(rank, cloud.confidence, atol=0.003)
 
 
 def test_large_clouds_are_thinned() -> None:
     many = np.random.default_rng(0).normal(size=(70_000, 3))
     color = np.zeros((70_000, 3), np.uint8)
-    cloud = SceneCloud("big", many, color, color, color, np.zeros(70_000))
+    zeros, segments = np.zeros(70_000, np.int64), (CloudSegment("wall 1", "wall", (1, 2, 3), (4, 5, 6)),)
+    cloud = SceneCloud("big", many, color, zeros + 0.5, zeros, segments)
     page = render_report(dataclasses.replace(DATA, backbones=[dataclasses.replace(DATA.backbones[1], clouds=[cloud])]))
     scene = json.loads(re.search(r'<script type="application/json">(.*?)</script>', page).group(1))[0]
     assert len(base64.b64decode(scene["position"])) == 30_000 * 6
     with pytest.raises(DataError, match="differ in number"):
-        SceneCloud("bad", many, color[:5], color, color, np.zeros(70_000))
+        SceneCloud("bad", many, color[:5], zeros + 0.5, zeros, segments)
     with pytest.raises(DataError, match="finite"):
-        SceneCloud("bad", many * np.nan, color, color, color, np.zeros(70_000))
+        SceneCloud("bad", many * np.nan, color, zeros + 0.5, zeros, segments)
+    with pytest.raises(DataError, match="not among 1 listed"):
+        SceneCloud("bad", many, color, zeros + 0.5, zeros + 1, segments)
 
 
 def test_measures_read_metrics_json() -> None:

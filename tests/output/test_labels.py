@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from pano3d.panoptic.export import write_coco_panoptic, write_ply, write_scannet_benchmark
+from pano3d.output.labels import write_coco_panoptic, write_ply, write_scannet_benchmark
 from pano3d.panoptic.lifting import LabelledVertices, lift_points
 from pano3d.types import VOID, DataError, PanopticScene
 from tests.panoptic.scenes import painted_masks

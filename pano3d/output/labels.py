@@ -6,7 +6,6 @@ Every writer makes the folders it needs and replaces what is there; a file appea
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import numpy as np
 from jaxtyping import Int
 from numpy.typing import NDArray
 
+from pano3d.output.files import write_whole
 from pano3d.panoptic.lifting import LabelledPoints, LabelledVertices
 from pano3d.types import DataError, PanopticScene
 
@@ -33,7 +33,7 @@ def write_coco_panoptic(scene: PanopticScene, folder: Path, names: Sequence[str]
     images, annotations = [], []
     for view, name in enumerate(names):
         ids = scene.segment_id[view]
-        _write(folder / "panoptic" / f"{name}.png", _png(_id_colors(ids)))
+        write_whole(folder / "panoptic" / f"{name}.png", _png(_id_colors(ids)))
         images.append({"id": view, "file_name": f"{name}.png", "width": width, "height": height})
         segments = [_coco_segment(ids, segment.id, segment.class_id) for segment in scene.segments]
         annotations.append(
@@ -51,7 +51,7 @@ def write_coco_panoptic(scene: PanopticScene, folder: Path, names: Sequence[str]
     ]
     content = {"images": images, "annotations": annotations, "categories": categories}
     path = folder / "panoptic.json"
-    _write(path, json.dumps(content, indent=1).encode())
+    write_whole(path, json.dumps(content, indent=1).encode())
     return path
 
 
@@ -73,15 +73,15 @@ def write_scannet_benchmark(
             f"classes, got {len(class_ids)}"
         )
     labels = np.append(np.asarray(class_ids, np.int64), 0)[vertices.class_id]  # VOID = -1 is the last: 0
-    _write(folder / "semantic" / f"{name}.txt", _lines(labels))
+    write_whole(folder / "semantic" / f"{name}.txt", _lines(labels))
     rows: list[str] = []
     for segment in scene.segments:
         mask = vertices.segment_id == segment.id
         if segment.is_thing and mask.any():
             relative = f"predicted_masks/{name}_{len(rows):03d}.txt"
-            _write(folder / "instance" / relative, _lines(mask.astype(np.int64)))
+            write_whole(folder / "instance" / relative, _lines(mask.astype(np.int64)))
             rows.append(f"{relative} {class_ids[segment.class_id]} {segment.score:.6f}")
-    _write(folder / "instance" / f"{name}.txt", "".join(f"{row}\n" for row in rows).encode())
+    write_whole(folder / "instance" / f"{name}.txt", "".join(f"{row}\n" for row in rows).encode())
 
 
 def write_ply(points: LabelledPoints, path: Path) -> None:
@@ -103,7 +103,7 @@ def write_ply(points: LabelledPoints, path: Path) -> None:
         table[name] = values
     properties = "".join(f"property {ply_type} {name}\n" for name, _, ply_type, _ in columns)
     header = f"ply\nformat binary_little_endian 1.0\nelement vertex {len(table)}\n{properties}end_header\n"
-    _write(path, header.encode() + table.tobytes())
+    write_whole(path, header.encode() + table.tobytes())
 
 
 def _coco_segment(ids: Int[np.ndarray, "h w"], segment_id: int, class_id: int) -> dict[str, object]:
@@ -130,10 +130,3 @@ def _png(image: NDArray[np.uint8]) -> bytes:
 
 def _lines(values: NDArray[np.int64]) -> bytes:
     return "".join(f"{value}\n" for value in values.tolist()).encode()
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)

@@ -1,0 +1,271 @@
+"""Photos in, files out; what people do wrong gets a clear line and its exit code."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import pano3d
+from pano3d import cli
+from pano3d.commands import reconstruct
+from pano3d.commands.loading import default_model, load_model
+from pano3d.commands.result_folder import frusta, read_result
+from pano3d.data.archive import write_scene
+from pano3d.model import ModelConfig
+from pano3d.online import OnlineReconstructor
+from pano3d.photos import PHOTO_ENDINGS
+from pano3d.reconstruction import move_scene, view_agreement
+from pano3d.types import WeightsError
+from tests.data.scenes import make_scene
+from tests.known_scene import known_scene
+from tests.small_model import PI3, write_photos, write_small_model
+from tests.training.small import MODEL
+
+EASY = ("--merging", "two_pass", "--score", "0")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_small_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_photos(tmp_path_factory.mktemp("photos"))
+
+
+def run(model: Path, output: Path, *words: object) -> int:
+    return cli.main(["reconstruct", *map(str, words), "-o", str(output), "--model", str(model)])
+
+
+@pytest.mark.parametrize("backbone", ["must3r", "pi3", "online"])
+def test_everything_is_written(
+    backbone: str, model: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = write_small_model(tmp_path / "pi3", PI3) if backbone == "pi3" else model
+    words = ("--mode", "online", "--score", "0") if backbone == "online" else EASY
+    out = tmp_path / "out"
+    assert run(chosen, out, photos, *words) == 0
+    printed = capsys.readouterr().out
+    assert "3 views of" in printed
+    assert "GiB of memory" in printed
+    assert "3 views in" in printed
+    names = ["photo_1", "photo_2", "photo_3"]
+    written = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    expected = {"scene.ply", "scene.glb", "scene.html", "scene.safetensors", "cameras.json", "trajectory.txt"}
+    expected |= {"panoptic.json", "segments.csv", "reconstruction.json"}
+    expected |= {f"colmap/{name}.txt" for name in ("cameras", "images", "points3D")}
+    expected |= {f"images/{name}.jpg" for name in names} | {f"panoptic/{name}.png" for name in names}
+    expected |= {f"{folder}/{name}.npy" for folder in ("depth", "confidence") for name in names}
+    assert written == expected
+    result = read_result(out)
+    assert result.names == names
+    np.testing.assert_array_equal(np.load(out / "depth" / "photo_2.npy"), result.scene.depth[1])
+    description = json.loads((out / "reconstruction.json").read_text())
+    assert description["frame"]["unit"] == "unknown"
+    assert description["model"]["license"] == "Apache-2.0"
+    assert description["versions"].keys() == {"pano3d", "torch", "numpy"}
+    assert description["peak_bytes"] > 2**20
+
+
+def test_python_does_the_same_as_the_command(model: Path, photos: Path, tmp_path: Path) -> None:
+    assert run(model, tmp_path / "out", photos) == 0
+    by_command = read_result(tmp_path / "out").scene
+    by_python = pano3d.load(model).reconstruct(photos)
+    np.testing.assert_array_equal(by_command.points_world, by_python.points_world)
+    listed = sorted(path for path in photos.iterdir() if path.suffix in PHOTO_ENDINGS)
+    np.testing.assert_array_equal(by_python.colors, pano3d.load(model).reconstruct(listed).colors)
+
+
+def test_an_archive_with_its_cameras_fixes_frame_and_scale(model: Path, tmp_path: Path) -> None:
+    content = make_scene(views=4, height=32, width=48)
+    for index, frame in enumerate(content.frames):  # off the line: centres on one line fix no rotation
+        frame.scan_from_camera[1, 3] = 0.05 * index**2
+    write_scene(tmp_path / "room.zip", content)
+    assert run(model, tmp_path / "out", tmp_path / "room.zip", "--cameras", "input") == 0
+    frame = json.loads((tmp_path / "out" / "reconstruction.json").read_text())["frame"]
+    assert (frame["source"], frame["unit"]) == ("known cameras", "theirs")
+    centres = read_result(tmp_path / "out").scene.world_from_camera[:, :3, 3]
+    true = np.stack([one.scan_from_camera[:3, 3] for one in content.frames])
+    assert frame["alignment_rms"] == pytest.approx(np.sqrt(((centres - true) ** 2).sum(1).mean()), rel=1e-6)
+    given = tmp_path / "out" / "cameras.json"
+    shutil.copy(given, tmp_path / "known.json")
+    assert run(model, tmp_path / "again", tmp_path / "room.zip", "--cameras", tmp_path / "known.json") == 0
+    again = read_result(tmp_path / "again").scene.world_from_camera[:, :3, 3]
+    np.testing.assert_allclose(again, centres, atol=1e-6)
+
+
+def test_a_known_length_fixes_the_scale(model: Path, photos: Path, tmp_path: Path) -> None:
+    """Photos are 64x48 and cropped to 3:2: columns shrink by 0.75, rows too after 5.33 rows are cut at the top."""
+    assert run(model, tmp_path / "out", photos, "--length", "photo_2,10,20,50,30,2.5") == 0
+    result = read_result(tmp_path / "out")
+    # 64x48 to 48x32: scale 0.75, crop 64x43 from row 2; x = 10.5 * 0.75 - 0.5, y = (20.5 - 2) * 32 / 43 - 0.5
+    ends = result.scene.points_world[1, [13, 21], [7, 37]]
+    assert np.linalg.norm(ends[1] - ends[0]) == pytest.approx(2.5, rel=1e-4)
+    assert result.description["frame"]["unit"] == "metres"
+
+
+def test_budgets_and_classes(model: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(model, tmp_path / "out", photos, "--views", "2", *EASY) == 0
+    result = read_result(tmp_path / "out")
+    assert result.names == ["photo_1", "photo_3"]
+    assert "3 photos, 2 of them used" in capsys.readouterr().out
+    found = {segment.class_name for segment in result.scene.segments}
+    assert len(found) > 0
+    kept = sorted(found)[0]
+    assert run(model, tmp_path / "out", photos, "--views", "2", "--classes", kept, *EASY) == 0
+    scene = read_result(tmp_path / "out").scene
+    assert {segment.class_name for segment in scene.segments} == {kept}
+    assert set(np.unique(scene.class_id)) <= {-1, scene.class_names.index(kept)}
+    assert run(model, tmp_path / "out", photos, "--memory", "0.001") == 1
+    assert "not even one view fits" in capsys.readouterr().err
+
+
+def test_one_photo_and_bad_ones_among_good(
+    model: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(model, tmp_path / "one", photos / "photo_1.jpg") == 0
+    assert "one view alone" in capsys.readouterr().out
+    folder = tmp_path / "mixed"
+    shutil.copytree(photos, folder)
+    (folder / "text.jpg").write_text("no")
+    shutil.copy(folder / "photo_1.jpg", folder / "twin.jpg")
+    assert run(model, tmp_path / "out", folder) == 0
+    printed = capsys.readouterr().out
+    assert "text.jpg: not an image" in printed
+    left_out = read_result(tmp_path / "out").description["input"]["left_out"]
+    assert {Path(path).name for path in left_out} == {"text.jpg", "twin.jpg"}
+    assert run(model, tmp_path / "out", *[folder / "text.jpg"]) == 1
+    assert "none of 1 files can be used" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--views", "0"), "expected 1 or more"),
+        (("--drop-least-sure", "1"), "expected a share"),
+        (("--length", "photo_1,1,2"), "expected NAME,X1"),
+        (("--length", "x,1,2,3,4,1"), "no view is called 'x'"),
+        (("--cameras", "input"), "only scene archives"),
+        (("--classes", "dragon"), "dragon unknown"),
+        (("--device", "tpu9"), "cannot be used"),
+        (("--backbone", "pi3"), "backbone is must3r, not pi3"),
+        (("--score", "2"), "from 0 to 1"),
+    ],
+)
+def test_wrong_options_are_one_line(
+    words: tuple[str, ...], message: str, model: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(model, tmp_path / "out", photos, *words) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_the_output_folder_is_judged_before_work(
+    model: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    assert run(model, tmp_path / "file" / "out", photos) == 1
+    assert "choose a folder that can be written to" in capsys.readouterr().err
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "dear.txt").write_text("mine")
+    assert run(model, tmp_path / "letters", photos) == 1
+    assert "'dear.txt', which is not ours" in capsys.readouterr().err
+    assert (tmp_path / "letters" / "dear.txt").read_text() == "mine"
+    assert run(model, tmp_path / "out", tmp_path / "missing") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_earlier_result_is_replaced_whole(model: Path, photos: Path, tmp_path: Path) -> None:
+    assert run(model, tmp_path / "out", photos) == 0
+    assert run(model, tmp_path / "out", photos, "--views", "2") == 0
+    assert sorted(path.stem for path in (tmp_path / "out" / "depth").iterdir()) == ["photo_1", "photo_3"]
+
+
+def test_ctrl_c_half_way_keeps_what_was_done(
+    model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    step, done = OnlineReconstructor.step, []
+
+    def interrupted(self: OnlineReconstructor, image: np.ndarray) -> object:
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(image)
+        return step(self, image)
+
+    monkeypatch.setattr(OnlineReconstructor, "step", interrupted)
+    assert run(model, tmp_path / "out", photos, "--mode", "online") == 130
+    assert "the 2 views done so far are kept" in capsys.readouterr().err
+    result = read_result(tmp_path / "out")
+    assert result.names == ["photo_1", "photo_2"]
+    assert any("interrupted" in remark for remark in result.description["remarks"])
+
+
+def test_ctrl_c_while_writing_keeps_the_arrays(
+    model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pano3d.commands.result_folder.write_glb", interrupted)
+    assert run(model, tmp_path / "out", photos) == 130
+    assert len(pano3d.PanopticScene.load(tmp_path / "out" / "scene.safetensors").depth) == 3
+    assert not (tmp_path / "out" / "reconstruction.json").exists()
+
+
+def test_without_the_default_model_it_says_how_to_get_one(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clone = tmp_path / "clone" / "pano3d"
+    clone.mkdir(parents=True)
+    monkeypatch.setattr(pano3d, "__file__", str(clone / "__init__.py"))
+    assert cli.main(["reconstruct", str(photos), "-o", str(tmp_path / "out")]) == 1
+    error = capsys.readouterr().err
+    assert "weights/must3r_tiny_joint is not in this installation" in error
+    assert "make repro" in error
+    write_small_model(clone.parent / "weights" / "must3r_tiny_joint")
+    assert default_model("must3r") == clone.parent / "weights" / "must3r_tiny_joint"
+    assert cli.main(["reconstruct", str(photos), "-o", str(tmp_path / "out")]) == 0
+    assert "trained on generated rooms only" in capsys.readouterr().out
+    assert "generated rooms only" in (tmp_path / "out" / "scene.html").read_text()
+    with pytest.raises(WeightsError, match="pi3_tiny_joint"):
+        default_model("pi3")
+
+
+@pytest.mark.parametrize("config", [MODEL, PI3])
+def test_16_bits_stay_near_32(config: ModelConfig, photos: Path, tmp_path: Path) -> None:
+    folder = write_small_model(tmp_path / "model", config)
+    precise, coarse = (
+        load_model(folder, "cpu", precision=precision).reconstructor.reconstruct(photos)
+        for precision in ("float32", "bfloat16")
+    )
+    assert coarse.points_world.dtype == np.float32
+    size = np.abs(precise.points_world).mean()
+    difference = np.abs(coarse.points_world - precise.points_world).mean()
+    assert 0 < difference < 0.1 * size
+
+
+def test_a_camera_without_solution_is_not_drawn() -> None:
+    scene = known_scene()
+    corner = frusta(scene, 2.0)[1, 1]  # of the second view: pixel edge (-0.5, -0.5), 2 m ahead
+    focal, (x, y) = scene.intrinsics[1, 0, 0], scene.intrinsics[1, :2, 2]
+    np.testing.assert_allclose(corner, [0.2 - 2 * (x + 0.5) / focal, -2 * (y + 0.5) / focal, 2])
+    scene.intrinsics[0, 0, 0] = 0
+    scene.intrinsics[2] = np.nan
+    np.testing.assert_allclose(frusta(scene, 2.0)[:, 1], [corner])
+
+
+def test_views_that_agree_with_no_other_are_told() -> None:
+    scene = known_scene()
+    together = view_agreement(scene)
+    assert together.min() > 0.8
+    far = move_scene(scene, np.diag([1.0, 1.0, 1.0, 1.0]))
+    far.world_from_camera[2, :3, 3] += 100
+    far.points_world[2] += 100
+    apart = view_agreement(far)
+    assert apart[2] == 0
+    assert apart[:2].min() > 0.7
+    assert any("1 of 3 views agree with no other" in remark for remark in reconstruct._remarks(far, False))

@@ -1,0 +1,93 @@
+"""Photos that arrive one by one: a line each, ids that stay, memory that does not grow."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pano3d import cli
+from pano3d.backbones.must3r_streaming import StreamingConfig
+from pano3d.commands.loading import load_model
+from pano3d.commands.stream import arriving
+from pano3d.online import OnlineConfig, OnlineReconstructor
+from pano3d.panoptic.scene import QuboMerging, SceneConfig
+from pano3d.panoptic.stream import StreamConfig
+from pano3d.photos import find_photos, read_photos
+from pano3d.types import ConfigError
+from tests.small_model import PI3, write_photos, write_small_model
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_small_model(tmp_path_factory.mktemp("model"))
+
+
+def test_each_photo_gets_its_line_and_file(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_photos(tmp_path / "in", 3)
+    (folder / "bad.jpg").write_text("no")
+    words = ["stream", folder, "-o", tmp_path / "out", "--model", model, "--idle", "1", "--score", "0"]
+    assert cli.main([str(word) for word in words]) == 0
+    printed = capsys.readouterr().out
+    lines = [line for line in printed.splitlines() if re.match(r"photo_\d", line)]
+    assert len(lines) == 3
+    assert all(re.search(r"1536 points  ids \S+  \d+ ms  memory \d+\.\d MiB", line) for line in lines)
+    assert "bad.jpg: left out, not an image" in printed
+    assert "3 frames" in printed
+    assert np.loadtxt(tmp_path / "out" / "trajectory.txt").shape == (3, 8)
+    with np.load(tmp_path / "out" / "frames" / "photo_2.npz") as frame:
+        assert frame["points_world"].shape == (32, 48, 3)
+        assert frame["segment_id"].shape == (32, 48)
+
+
+def test_a_photo_is_taken_once_and_only_when_whole(tmp_path: Path) -> None:
+    """It grows while we look twice, stands still at the third look, and another comes later."""
+    source = write_photos(tmp_path / "source", 2)
+    whole = (source / "photo_1.jpg").read_bytes()
+    folder = tmp_path / "in"
+    folder.mkdir()
+    looks: list[Callable[[], object]] = [
+        lambda: (folder / "a.jpg").write_bytes(whole[:100]),
+        lambda: (folder / "a.jpg").write_bytes(whole),
+        lambda: None,
+        lambda: shutil.copy(source / "photo_2.jpg", folder / "b.jpg"),
+    ]
+    pause = iter(looks)
+    found = arriving(folder, 0.5, lambda _: next(pause, lambda: None)())
+    assert next(found).read_bytes() == whole
+    assert [path.name for path in found] == ["b.jpg"]
+
+
+def test_memory_and_ids_stay(model: Path, tmp_path: Path) -> None:
+    photos = read_photos(find_photos([write_photos(tmp_path, 12)]), 48, 32)
+    # Everything is new and sure to these weights: every frame asks to be remembered.
+    geometry = StreamingConfig(novelty_threshold=-1.0, minimum_confidence=0.0, maximum_keyframes=3)
+    segments = StreamConfig(score_threshold=0.0, unexplained=0.0, rest=0, maximum_keyframes=3)
+    online = OnlineReconstructor(load_model(model, "cpu").reconstructor, OnlineConfig(geometry, segments))
+    memory, known, frames = [], {}, []
+    for image in photos.colors:
+        frames.append(online.step(image))
+        memory.append(online.memory_bytes)
+        for segment in online.segments:
+            assert known.setdefault(segment.id, segment.class_id) == segment.class_id
+    assert max(memory[4:]) <= 1.5 * memory[4]
+    unbounded = OnlineConfig(StreamingConfig(novelty_threshold=-1.0, minimum_confidence=0.0), StreamConfig())
+    growing = OnlineReconstructor(load_model(model, "cpu").reconstructor, unbounded)
+    for image in photos.colors:
+        growing.step(image)
+    assert growing.memory_bytes > 1.5 * max(memory)  # the bound is what holds it
+    scene = online.scene(frames)
+    assert {segment.id for segment in scene.segments} == set(np.unique(scene.segment_id).tolist()) - {0}
+
+
+def test_only_must3r_streams(tmp_path: Path, model: Path) -> None:
+    pi3 = load_model(write_small_model(tmp_path, PI3), "cpu").reconstructor
+    with pytest.raises(ConfigError, match="needs a MUSt3R model, got Pi3"):
+        OnlineReconstructor(pi3, OnlineConfig())
+    annealed = load_model(model, "cpu", scene_config=SceneConfig(QuboMerging())).reconstructor
+    with pytest.raises(ConfigError, match="needs all frames"):
+        OnlineReconstructor(annealed, OnlineConfig())
