@@ -12,6 +12,7 @@ from pano3d.model_files import read_model
 from pano3d.stages.fitting import Fit, fit
 from pano3d.training.loop import TrainingConfig
 from pano3d.training.objective import Mode, make_objective
+from pano3d.training.processes import spread_over_processes
 from pano3d.types import ConfigError
 
 
@@ -34,6 +35,7 @@ class JointFinetuneConfig:
 
 def run(params: Path, data: Path, start: Path, output: Path, results: Path) -> None:
     """Fine-tune the model in `start`; `output` receives the model, `results` its curve and metrics."""
+    spread_over_processes()
     settings = config.read(params)
     stage = config.load(params, JointFinetuneConfig, "joint_finetune")
     backbone: BackboneChoice = config.load(params, BackboneChoice, "backbone")
