@@ -36,6 +36,7 @@ COMMANDS = {
     "verify": "compare a reproduction's metrics with the committed ones",
     "import-weights": "an official MUSt3R or Pi3 checkpoint as a model folder of ours",
     "text-classes": "a file of named text embeddings from a CLIP or SigLIP text tower",
+    "ablation-table": "the runs of an ablation as a table, a figure and MLflow runs",
     "register": "give the reproduction's models a version in the registry",
 }
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
 
 from pano3d import config
+from pano3d.data.label_spaces import label_space
 from pano3d.losses.panoptic import PanopticLossConfig
-from pano3d.model import BackboneChoice
+from pano3d.model import BackboneChoice, HeadConfig, ModelConfig, Pano3D, build_model
 from pano3d.model_files import read_model
 from pano3d.stages.fitting import Fit, fit
 from pano3d.training.loop import TrainingConfig
@@ -17,13 +23,44 @@ from pano3d.types import ConfigError
 
 
 @dataclass(frozen=True)
+class HeadChanges:
+    """How the panoptic half differs from geometry_init's; None keeps its choice. Weights of new shapes are drawn.
+
+    source: which backbone features enter. gradient_gate: the paper's gamma. queries: their number.
+    """
+
+    source: Literal["both", "encoder", "decoder"] | None = None
+    gradient_gate: float | None = None
+    queries: int | None = None
+
+    def of(self, head: HeadConfig) -> HeadConfig:
+        """`head` with the changes."""
+        fusion, decoder = head.fusion, head.decoder
+        if self.source is not None:
+            fusion = replace(fusion, source=self.source)
+        if self.gradient_gate is not None:
+            fusion = replace(fusion, gradient_gate=self.gradient_gate)
+        if self.queries is not None:
+            decoder = replace(decoder, queries=self.queries)
+        return HeadConfig(fusion, decoder)
+
+
+@dataclass(frozen=True)
 class JointFinetuneConfig:
-    """mode: "joint", or one of its controls (`Objective`). geometry_weight: the paper's 10."""
+    """mode: "joint", or one of its controls (`Objective`). geometry_weight: the paper's 10.
+
+    start: "geometry_init" goes on with that stage's model; "scratch" draws every weight anew.
+    seed: of this stage alone; None takes the run's. Ablations repeat fine-tuning on the same data and geometry.
+    head: what the panoptic half changes against geometry_init's, so that ablations of it share that stage.
+    """
 
     mode: Mode
     geometry_weight: float
     panoptic_loss: PanopticLossConfig
     training: TrainingConfig
+    start: Literal["geometry_init", "scratch"] = "geometry_init"
+    seed: int | None = None
+    head: HeadChanges = field(default_factory=HeadChanges)
 
     def __post_init__(self) -> None:
         if self.mode == "geometry_init":
@@ -31,6 +68,8 @@ class JointFinetuneConfig:
         rates = self.training.optimizer
         if self.mode == "frozen" and max(rates.encoder, rates.decoder, rates.geometry_head) > 0:
             raise ConfigError("joint_finetune: mode=frozen needs encoder, decoder and geometry_head rates of 0")
+        if self.mode == "frozen" and self.start == "scratch":
+            raise ConfigError("joint_finetune: mode=frozen with start=scratch would leave random geometry")
 
 
 def run(params: Path, data: Path, start: Path, output: Path, results: Path) -> None:
@@ -46,12 +85,16 @@ def run(params: Path, data: Path, start: Path, output: Path, results: Path) -> N
             f"joint_finetune: panoptic_loss.class_mode is {stage.panoptic_loss.class_mode}, the decoder's is "
             f"{class_mode}; give both the same"
         )
+    model_config = replace(description.config, head=stage.head.of(description.config.head))
+    if stage.start == "scratch" or model_config != description.config:
+        seed = int(settings["seed"] if stage.seed is None else stage.seed)
+        model = _drawn_anew(model_config, seed, {} if stage.start == "scratch" else model.state_dict())
     fit(
         Fit(
             stage="joint_finetune",
             settings=settings,
             model=model,
-            model_config=description.config,
+            model_config=model_config,
             objective=make_objective(stage.mode, backbone.geometry_loss, stage.panoptic_loss, stage.geometry_weight),
             training=stage.training,
             data=data,
@@ -61,3 +104,14 @@ def run(params: Path, data: Path, start: Path, output: Path, results: Path) -> N
             results=results,
         )
     )
+
+
+def _drawn_anew(model_config: ModelConfig, seed: int, kept: Mapping[str, Tensor]) -> Pano3D:
+    """A fresh network that takes over the weights which keep name and shape."""
+    torch.manual_seed(seed)
+    model = build_model(model_config, len(label_space(model_config.label_space).names))
+    fresh = model.state_dict()
+    model.load_state_dict(
+        {name: kept[name] if name in kept and kept[name].shape == own.shape else own for name, own in fresh.items()}
+    )
+    return model
