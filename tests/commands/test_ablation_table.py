@@ -56,5 +56,5 @@ def test_the_figure_draws_also_where_something_is_missing() -> None:
 def test_a_file_that_is_no_list_of_runs_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "runs.json"
     path.write_text(json.dumps([{"variant": "joint"}]))
-    with pytest.raises(DataError, match="expected the JSON list that the ablate flow writes"):
+    with pytest.raises(DataError, match="expected a JSON list of runs as the ablate flow writes it"):
         read_runs(path)
