@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import flows  # settings that Prefect reads when it is imported
+from flows.children import environment, run_child
 from flows.devices import devices, ensure_slots
+from pano3d.processes import die_with_parent
 
 ROOT = Path(flows.__file__).resolve().parents[1]
 POOL = "gpu"
@@ -156,9 +158,6 @@ def stop(child: subprocess.Popen[bytes]) -> None:
 
 
 def _start(words: Sequence[str], variables: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    from flows.children import environment
-    from pano3d.processes import die_with_parent
-
     # A group of its own: Ctrl-C reaches this process alone, which then stops the others in order.
     return subprocess.Popen(
         [sys.executable, *words],
@@ -186,10 +185,12 @@ def main() -> None:
                 sys.exit("deploy: --only-deploy needs PREFECT_API_URL, the server to deploy to")
             children.append(start_server(args.port))
             os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{args.port}/api"
-        for deployed in deploy(names):
-            print(f"deployed {deployed}")
-        if args.only_deploy:
+        elif args.only_deploy:
+            print("\n".join(f"deployed {one}" for one in deploy(names)))
             return
+        # In a process of its own: Prefect has read its settings in this one, before there was a server.
+        again = [sys.executable, "-m", "flows.deploy", "--only-deploy", "--devices", ",".join(names)]
+        run_child(again, ROOT, variables={"PREFECT_API_URL": os.environ["PREFECT_API_URL"]})
         children.append(start_worker(names))
         print(f"server {os.environ['PREFECT_API_URL']}; worker on {', '.join(names)}; Ctrl-C stops both", flush=True)
         print(f"  export PREFECT_API_URL={os.environ['PREFECT_API_URL']}")
@@ -199,7 +200,7 @@ def main() -> None:
         while all(child.poll() is None for child in children):
             time.sleep(1)
         sys.exit("deploy: the server or the worker ended by itself; see its output above")
-    except RuntimeError as error:
+    except RuntimeError as error:  # also what run_child raises
         sys.exit(f"deploy: {error}")
     except KeyboardInterrupt:
         print("stopping", flush=True)

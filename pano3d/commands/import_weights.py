@@ -47,7 +47,7 @@ def run(source: str, backbone: str, output: Path, params: Path = Path("params"))
     print(f"licence of these weights: {licence}")
     provenance = {"source": Path(source).name, "sha256": file_digest(path), "released_as": released_as}
     model_files.write_model(output, model, model_config, licence, provenance)
-    print(f"{output}: start training from it with geometry_init.source=weights geometry_init.weights={output}")
+    print(f"{output}: start training from it with geometry_init.source=official geometry_init.weights={output}")
 
 
 def _load(source: str, model: Pano3D) -> tuple[Path, str, str | None]:

@@ -21,18 +21,32 @@ from pano3d.types import ConfigError
 
 @dataclass(frozen=True)
 class GeometryInitConfig:
-    """source: "scratch" draws fresh weights; "weights" starts from the backbone in the model folder `weights` (an
-    imported official checkpoint or a released model). training: None takes them as they are."""
+    """Where the backbone comes from, and how it is trained further.
 
-    source: Literal["scratch", "weights"]
+    source: "scratch" draws fresh weights; "released" takes the backbone of the model folder `released`, which the
+        backbone's preset names; "official" that of `weights`, a folder made by `pano3d import-weights` (or by an
+        earlier training).
+    training: None takes the weights as they are.
+    """
+
+    source: Literal["scratch", "released", "official"]
+    released: str | None
     weights: str | None
     training: TrainingConfig | None
 
     def __post_init__(self) -> None:
-        if (self.source == "weights") != (self.weights is not None):
-            raise ConfigError("geometry_init: give `weights`, a model folder, with source=weights and only then")
+        if (self.source == "official") != (self.weights is not None):
+            raise ConfigError("geometry_init: give `weights`, a model folder, with source=official and only then")
+        if self.source == "released" and self.released is None:
+            raise ConfigError("geometry_init: no model is released for this backbone; choose another source")
         if self.source == "scratch" and self.training is None:
             raise ConfigError("geometry_init: source=scratch without training would leave random geometry")
+
+    @property
+    def folder(self) -> Path | None:
+        """The model folder to start from; None for fresh weights."""
+        chosen = {"scratch": None, "released": self.released, "official": self.weights}[self.source]
+        return Path(chosen) if chosen is not None else None
 
 
 def run(params: Path, data: Path, output: Path, results: Path) -> None:
@@ -45,9 +59,9 @@ def run(params: Path, data: Path, output: Path, results: Path) -> None:
     torch.manual_seed(int(settings["seed"]))
     model = build_model(model_config, len(label_space(model_config.label_space).names))
     license, start = settings["dataset"]["license"], "scratch"
-    if stage.weights is not None:
-        source, description = read_model(Path(stage.weights))
-        load_strictly(model.backbone, source.backbone.state_dict(), stage.weights)
+    if stage.folder is not None:
+        source, description = read_model(stage.folder)
+        load_strictly(model.backbone, source.backbone.state_dict(), str(stage.folder))
         license, start = description.license, description.weights_sha256
     fit(
         Fit(

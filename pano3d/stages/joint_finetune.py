@@ -14,7 +14,7 @@ from pano3d import config
 from pano3d.data.label_spaces import label_space
 from pano3d.losses.panoptic import PanopticLossConfig
 from pano3d.model import BackboneChoice, HeadConfig, ModelConfig, Pano3D, build_model
-from pano3d.model_files import read_model
+from pano3d.model_files import load_strictly, read_model
 from pano3d.stages.fitting import Fit, fit
 from pano3d.training.loop import TrainingConfig
 from pano3d.training.objective import Mode, make_objective
@@ -49,22 +49,30 @@ class HeadChanges:
 class JointFinetuneConfig:
     """mode: "joint", or one of its controls (`Objective`). geometry_weight: the paper's 10.
 
-    start: "geometry_init" goes on with that stage's model; "scratch" draws every weight anew.
+    head: "scratch" starts the panoptic half from fresh weights, as in the paper; "released" from those of the model
+        folder `released`, which the backbone's preset names. The backbone always comes from geometry_init.
+    start: "geometry_init" goes on with that stage's model; "scratch" draws every weight anew, for the ablation.
     seed: of this stage alone; None takes the run's. Ablations repeat fine-tuning on the same data and geometry.
-    head: what the panoptic half changes against geometry_init's, so that ablations of it share that stage.
+    panoptic: what the panoptic half changes against geometry_init's, so that ablations of it share that stage.
     """
 
     mode: Mode
+    head: Literal["scratch", "released"]
+    released: str | None
     geometry_weight: float
     panoptic_loss: PanopticLossConfig
     training: TrainingConfig
     start: Literal["geometry_init", "scratch"] = "geometry_init"
     seed: int | None = None
-    head: HeadChanges = field(default_factory=HeadChanges)
+    panoptic: HeadChanges = field(default_factory=HeadChanges)
 
     def __post_init__(self) -> None:
         if self.mode == "geometry_init":
             raise ConfigError("joint_finetune.mode: geometry_init is a stage of its own; choose geometry_only")
+        if self.head == "released" and self.released is None:
+            raise ConfigError("joint_finetune: no model is released for this backbone; choose head=scratch")
+        if self.head == "released" and (self.start == "scratch" or self.panoptic != HeadChanges()):
+            raise ConfigError("joint_finetune: head=released takes that half as it is; give head=scratch to change it")
         rates = self.training.optimizer
         if self.mode == "frozen" and max(rates.encoder, rates.decoder, rates.geometry_head) > 0:
             raise ConfigError("joint_finetune: mode=frozen needs encoder, decoder and geometry_head rates of 0")
@@ -85,7 +93,14 @@ def run(params: Path, data: Path, start: Path, output: Path, results: Path) -> N
             f"joint_finetune: panoptic_loss.class_mode is {stage.panoptic_loss.class_mode}, the decoder's is "
             f"{class_mode}; give both the same"
         )
-    model_config = replace(description.config, head=stage.head.of(description.config.head))
+    digest = description.weights_sha256
+    if stage.head == "released":
+        assert stage.released is not None
+        source, released = read_model(Path(stage.released))
+        load_strictly(model.fusion, source.fusion.state_dict(), stage.released)
+        load_strictly(model.mask_decoder, source.mask_decoder.state_dict(), stage.released)
+        digest = config.digest([digest, released.weights_sha256])
+    model_config = replace(description.config, head=stage.panoptic.of(description.config.head))
     if stage.start == "scratch" or model_config != description.config:
         seed = int(settings["seed"] if stage.seed is None else stage.seed)
         model = _drawn_anew(model_config, seed, {} if stage.start == "scratch" else model.state_dict())
@@ -98,7 +113,7 @@ def run(params: Path, data: Path, start: Path, output: Path, results: Path) -> N
             objective=make_objective(stage.mode, backbone.geometry_loss, stage.panoptic_loss, stage.geometry_weight),
             training=stage.training,
             data=data,
-            start_digest=description.weights_sha256,
+            start_digest=digest,
             license=description.license,
             output=output,
             results=results,

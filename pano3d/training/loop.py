@@ -20,7 +20,7 @@ from pano3d.data.batches import LoaderConfig, TrainingSteps, training_batches
 from pano3d.model import Pano3D
 from pano3d.training.memory import GIB, MemoryEstimate, estimate_memory, peak_bytes, recompute_blocks
 from pano3d.training.objective import Objective
-from pano3d.training.optimizer import OptimizerConfig, clip_gradients, make_optimizer, set_learning_rates
+from pano3d.training.optimizer import OptimizerConfig, Optimizers, clip_gradients, make_optimizer, set_learning_rates
 from pano3d.training.processes import ALONE, Processes
 from pano3d.training.sharding import gather, shard
 from pano3d.training.slices import require_equal_shares, scenes_of, slices
@@ -62,6 +62,8 @@ class TrainingConfig:
         require_equal_shares(self.loader.images_per_batch, self.loader.views, self.accumulate)
         if self.sharding == "fsdp" and self.probe_every:
             raise ConfigError("training: gradients cannot be probed while they are sharded; set probe_every to 0")
+        if self.sharding == "fsdp" and self.optimizer.muon:
+            raise ConfigError("training: Muon needs whole matrices; set optimizer.muon to 0 with sharding=fsdp")
 
     @property
     def autocast(self) -> torch.dtype | None:
@@ -78,7 +80,7 @@ class _Job:
 
     model: Pano3D
     objective: Objective
-    optimizer: torch.optim.Optimizer
+    optimizer: Optimizers
     config: TrainingConfig
     seed: int
     state_path: Path
@@ -187,7 +189,7 @@ def _step(job: _Job, batch: Batch, step: int) -> dict[str, float]:
     """One optimiser step. Loss values are this process's shares: over all processes they add up."""
     config, processes = job.config, job.processes
     set_learning_rates(job.optimizer, step, config.steps, config.optimizer)
-    job.optimizer.zero_grad(set_to_none=True)
+    job.optimizer.zero_grad()
     probing = bool(config.probe_every) and step % config.probe_every == 0
     probe = _Probe(job.model) if probing else None
     values: dict[str, float] = {}
@@ -317,7 +319,7 @@ class _Window:
             self._sums[name] = (total + value, count + 1)
         self._images += images
 
-    def close(self, optimizer: torch.optim.Optimizer, processes: Processes, device: torch.device) -> dict[str, float]:
+    def close(self, optimizer: Optimizers, processes: Processes, device: torch.device) -> dict[str, float]:
         """Means since the last log point, over all processes; every process must ask."""
         elapsed = max(time.monotonic() - self._since, 1e-9)
         row = {name: total / count for name, (total, count) in self._sums.items()}

@@ -20,6 +20,7 @@ from pano3d.backbones.pi3 import Pi3Config
 from pano3d.model import Pano3D
 from pano3d.panoptic.attention import CrossAttentionLayer, FeedForwardLayer, SelfAttentionLayer
 from pano3d.training.objective import Objective
+from pano3d.training.optimizer import Optimizers
 from pano3d.types import Batch
 
 GIB = 2**30
@@ -58,7 +59,7 @@ def estimate_memory(
     objective: Objective,
     one_scene: Batch,
     scenes: int,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizers,
     autocast: torch.dtype | None,
     frames: int,
 ) -> MemoryEstimate:
@@ -72,8 +73,13 @@ def estimate_memory(
     """
     device = one_scene.views.images.device
     on_gpu = device.type == "cuda"
-    learning = [p for group in optimizer.param_groups for p in group["params"]]
-    gradients = sum(p.numel() * p.element_size() // _shares(p) for p in learning)
+    sizes = [
+        sum(p.numel() * p.element_size() // _shares(p) for group in rule.param_groups for p in group["params"])
+        for rule in optimizer.rules
+    ]
+    gradients = sum(sizes)
+    # Muon keeps the momentum alone, AdamW the mean square too; a resumed run has them already.
+    kept = [0 if rule.state else 1 if isinstance(rule, torch.optim.Muon) else 2 for rule in optimizer.rules]
     base = torch.cuda.memory_allocated(device) if on_gpu else psutil.Process().memory_info().rss
     with torch.random.fork_rng(devices=[device.index or 0] if on_gpu else []), _LiveBytes() as live:
         torch.manual_seed(0)
@@ -82,11 +88,11 @@ def estimate_memory(
         forward = live.peak
         losses["total"].backward()
         del losses
-    optimizer.zero_grad(set_to_none=True)
+    optimizer.zero_grad()
     return MemoryEstimate(
         base=base,
         gradients=gradients,
-        moments=0 if optimizer.state else 2 * gradients,
+        moments=sum(number * size for number, size in zip(kept, sizes)),
         # What the backward pass adds may be the gradients, which do not grow with the scenes.
         activations=max(forward, live.peak - gradients) * scenes,
         frames=0 if on_gpu else frames,

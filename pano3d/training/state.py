@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from pano3d.model import Pano3D
+from pano3d.training.optimizer import Optimizers
 from pano3d.training.processes import ALONE, Processes
 from pano3d.training.sharding import sharded_moments, whole_state
 from pano3d.types import TrainingError
@@ -29,7 +30,7 @@ class ResumePoint:
 
 
 def save_state(
-    path: Path, model: Pano3D, optimizer: torch.optim.Optimizer, point: ResumePoint, processes: Processes = ALONE
+    path: Path, model: Pano3D, optimizer: Optimizers, point: ResumePoint, processes: Processes = ALONE
 ) -> None:
     """Write model, optimizer and position atomically; the file holds whole tensors and plain containers only.
 
@@ -88,15 +89,18 @@ def restore_weights(state: dict[str, Any], path: Path, model: Pano3D) -> None:
         raise _unusable(path, error) from error
 
 
-def restore_optimizer(state: dict[str, Any], path: Path, optimizer: torch.optim.Optimizer) -> ResumePoint:
+def restore_optimizer(state: dict[str, Any], path: Path, optimizer: Optimizers) -> ResumePoint:
     """Put the moments into the optimizer of a model, sharded or not, and say where the run goes on.
 
     Raises:
         TrainingError: they are another model's.
     """
     try:
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        optimizer.load_state_dict(sharded_moments(state["optimizer"], parameters))
+        # Before there were several rules, a state held AdamW's alone.
+        states = state["optimizer"] if isinstance(state["optimizer"], list) else [state["optimizer"]]
+        rules = [[p for group in rule.param_groups for p in group["params"]] for rule in optimizer.rules]
+        # Where their numbers differ, load_state_dict says so.
+        optimizer.load_state_dict([sharded_moments(*each) for each in zip(states, rules)] + states[len(rules) :])
         return ResumePoint(int(state["step"]), float(state["seconds"]), state["history"])
     except _DAMAGED as error:
         raise _unusable(path, error) from error

@@ -1,9 +1,12 @@
 """Learning rates: by part, over time, and off."""
 
 import pytest
+import torch
 
-from pano3d.training.optimizer import OptimizerConfig, learning_rate_factor
+from pano3d.training.optimizer import OptimizerConfig, learning_rate_factor, make_optimizer, set_learning_rates
 from pano3d.types import ConfigError
+
+from .small import model
 
 
 def config(**changes):
@@ -24,3 +27,30 @@ def test_schedule_by_hand():
 def test_negative_rate():
     with pytest.raises(ConfigError, match="must not be negative"):
         config(decoder=-1.0)
+
+
+def test_muon_takes_hidden_matrices_only():
+    network = model()
+    optimizers = make_optimizer(network, config(encoder=1e-4, muon=8.0))
+    adamw, muon = ({id(p) for group in rule.param_groups for p in group["params"]} for rule in optimizers.rules)
+    named = dict(network.named_parameters())
+    assert adamw | muon == {id(p) for p in named.values()} and not adamw & muon
+    hidden = {name for name, p in named.items() if id(p) in muon}
+    assert "backbone.encoder.blocks_enc.0.attn.qkv.weight" in hidden
+    assert not {name for name in hidden if "head" in name or "query_feat" in name or named[name].ndim != 2}
+    # The rate of a part holds for its vectors; its matrices move eight times as fast, and decay as slowly.
+    set_learning_rates(optimizers, 9, 100, config(encoder=1e-4, muon=8.0))
+    rates = sorted(group["lr"] for group in optimizers.param_groups if group["part"] == "decoder")
+    assert rates == pytest.approx([1e-4, 1e-4, 8e-4])
+
+
+def test_muon_update_by_hand():
+    # One step from zero momentum: the gradient's orthogonal factor, at 0.2 sqrt(max(rows, columns)) of the rate.
+    torch.manual_seed(1)
+    layer = torch.nn.Linear(8, 4, bias=False)
+    before = layer.weight.detach().clone()
+    rule = torch.optim.Muon(layer.parameters(), lr=0.1, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+    layer(torch.randn(16, 8)).square().sum().backward()
+    rule.step()
+    singular = torch.linalg.svdvals(layer.weight.detach() - before)
+    assert ((singular / (0.1 * 0.2 * 8**0.5) - 1).abs() < 0.35).all()  # five Newton-Schulz steps come that close
