@@ -34,7 +34,8 @@ def test_muon_takes_hidden_matrices_only():
     optimizers = make_optimizer(network, config(encoder=1e-4, muon=8.0))
     adamw, muon = ({id(p) for group in rule.param_groups for p in group["params"]} for rule in optimizers.rules)
     named = dict(network.named_parameters())
-    assert adamw | muon == {id(p) for p in named.values()} and not adamw & muon
+    assert adamw | muon == {id(p) for p in named.values()}
+    assert not adamw & muon
     hidden = {name for name, p in named.items() if id(p) in muon}
     assert "backbone.encoder.blocks_enc.0.attn.qkv.weight" in hidden
     assert not {name for name in hidden if "head" in name or "query_feat" in name or named[name].ndim != 2}
