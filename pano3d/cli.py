@@ -45,6 +45,7 @@ COMMANDS = {
     "export-weights": "a model's backbone in the layout MUSt3R or Pi3 are released in",
     "text-classes": "a file of named text embeddings from a CLIP or SigLIP text tower",
     "release": "a trained model as half-precision weights with a measured card, for weights/",
+    "ablation-table": "the runs of an ablation as a table, a figure and MLflow runs",
     "register": "give the reproduction's models a version in the registry",
     "promote": "make a registered version the champion, if the gate lets it",
     "rollback": "make the previous champion the champion again",

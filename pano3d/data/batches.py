@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from pano3d.data.archive import Frame, SceneArchive
 from pano3d.data.augmentation import AugmentationConfig, augment_colors, mirror_camera
-from pano3d.data.frames import FrameCache
+from pano3d.data.frames import BYTES_PER_PIXEL, FrameCache
 from pano3d.data.label_spaces import LabelSpace, label_space
 from pano3d.data.sampling import sample_connected_views
 from pano3d.types import VOID, Batch, ConfigError, DataError, GeometryTarget, PanopticTarget, Views
@@ -53,21 +53,30 @@ class LoaderConfig:
 
 
 class TrainingSteps(Dataset[Batch]):
-    """Item `step` is the batch of that step."""
+    """Item `step` is the batch of that step, or of its scenes the share of process `rank` among `count`."""
 
-    def __init__(self, paths: list[Path], config: LoaderConfig, seed: int):
+    def __init__(self, paths: list[Path], config: LoaderConfig, seed: int, rank: int = 0, count: int = 1):
         if not paths:
             raise DataError("training: no scene archives given; run the prepare stage or check the split's name")
         self._config, self._seed = config, seed
+        self._rank, self._count = rank, count
         self._frames = FrameCache(
             paths, config.image_width, config.image_height, budget_bytes=int(config.cache_gib * 2**30)
         )
+
+    @property
+    def cache_bytes(self) -> int:
+        """What the decoded frames will take in each process once all are cached, at most `cache_gib`."""
+        frames = sum(len(self._frames.scene(index).frames) for index in range(len(self._frames)))
+        pixels = self._config.image_width * self._config.image_height
+        return min(int(self._config.cache_gib * 2**30), frames * pixels * BYTES_PER_PIXEL)
 
     def __getitem__(self, step: int) -> Batch:
         choices = self._config.views
         views = choices[int(np.random.default_rng([self._seed, step]).integers(len(choices)))]
         scenes = self._config.images_per_batch // views
-        return collate([self._sample(step, position, views) for position in range(scenes)])
+        positions = range(scenes * self._rank // self._count, scenes * (self._rank + 1) // self._count)
+        return collate([self._sample(step, position, views) for position in positions])
 
     def _sample(self, step: int, position: int, views: int) -> Sample:
         generator = np.random.default_rng([self._seed, step, position])

@@ -55,6 +55,10 @@ def fit_frame(frame: Frame, width: int, height: int) -> Frame:
     )
 
 
+BYTES_PER_PIXEL = 7
+"""Of a cached frame: three of colour, two each of depth and segment id."""
+
+
 class FrameCache:
     """Decoded frames at network size, least recently used first out once `budget_bytes` is reached."""
 

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from pano3d import config, tracking
 from pano3d.data.preparation import read_manifest, split_paths
 from pano3d.model import ModelConfig, Pano3D
@@ -18,6 +16,7 @@ from pano3d.model_files import write_model
 from pano3d.stages.workspace import work_folder
 from pano3d.training.loop import History, TrainingConfig, train
 from pano3d.training.objective import Objective
+from pano3d.training.processes import Processes, joined_processes
 
 
 @dataclass(frozen=True)
@@ -36,57 +35,76 @@ class Fit:
     output: Path
     results: Path
 
+    @property
+    def seed(self) -> int:
+        """The stage's own where it names one: an ablation repeats fine-tuning and keeps data and geometry."""
+        own = self.settings[self.stage].get("seed")
+        return int(self.settings["seed"] if own is None else own)
+
 
 def fit(job: Fit) -> None:
     """Train (unless `training` is None), then write model.json + weights, curve.csv and metrics.json.
 
-    Killed at any moment, the same call goes on from the last checkpoint, in the same tracking run.
+    Killed at any moment, the same call goes on from the last checkpoint, in the same tracking run. Started by torchrun,
+    all processes train and the first one tracks and writes.
     """
-    seed = int(job.settings["seed"])
-    manifest = read_manifest(job.data)
-    key = config.digest(
+    with joined_processes() as processes:
+        manifest = read_manifest(job.data)
+        key = _key(job, list(manifest["sha256"]))
+        state_path = work_folder() / "training" / f"{job.stage}-{key[:16]}.pt"
+        run_file = state_path.with_suffix(".run")
+        if not processes.is_first:
+            _train(job, state_path, processes, tracking.Recorder())
+            return
+        run_id = run_file.read_text().strip() if run_file.exists() else None
+        with tracking.run(job.stage, job.settings, device=str(processes.device), run_id=run_id) as recorder:
+            if recorder.run_id:
+                run_file.parent.mkdir(parents=True, exist_ok=True)
+                run_file.write_text(recorder.run_id)
+            recorder.log_input(manifest, job.settings["dataset"]["name"], str(job.data), key, "training")
+            history = _train(job, state_path, processes, recorder)
+            provenance = {
+                "stage": job.stage,
+                "seed": job.seed,
+                "dataset": job.settings["dataset"]["name"],
+                "steps": job.training.steps if job.training else 0,
+            }
+            write_model(job.output, job.model, job.model_config, job.license, provenance)
+            _write_results(job.results, history)
+            recorder.log_artifact(job.results)
+        # Only now: until the outputs are whole, the state is what saves the work.
+        state_path.unlink(missing_ok=True)
+        run_file.unlink(missing_ok=True)
+
+
+def _key(job: Fit, digests: list[str]) -> str:
+    """What a training state belongs to: the same for the same training and for nothing else."""
+    return config.digest(
         {
             "stage": job.stage,
-            "seed": seed,
+            "seed": job.seed,
             "sections": {name: job.settings[name] for name in ("backbone", "head", job.stage)},
-            "data": list(manifest["sha256"]),
+            "data": digests,
             "start": job.start_digest,
         }
     )
-    state_path = work_folder() / "training" / f"{job.stage}-{key[:16]}.pt"
-    run_file = state_path.with_suffix(".run")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    run_id = run_file.read_text().strip() if run_file.exists() else None
-    with tracking.run(job.stage, job.settings, device=str(device), run_id=run_id) as recorder:
-        if recorder.run_id:
-            run_file.parent.mkdir(parents=True, exist_ok=True)
-            run_file.write_text(recorder.run_id)
-        recorder.log_input(manifest, job.settings["dataset"]["name"], str(job.data), key, "training")
-        history: History = []
-        if job.training is not None:
-            history = train(
-                job.model,
-                job.objective,
-                split_paths(job.data, "train"),
-                job.training,
-                seed,
-                state_path,
-                device,
-                log=recorder.log_metrics,
-                label=f"{job.stage} {job.settings['backbone']['name']}",
-            )
-        provenance = {
-            "stage": job.stage,
-            "seed": seed,
-            "dataset": job.settings["dataset"]["name"],
-            "steps": job.training.steps if job.training else 0,
-        }
-        write_model(job.output, job.model, job.model_config, job.license, provenance)
-        _write_results(job.results, history)
-        recorder.log_artifact(job.results)
-    # Only now: until the outputs are whole, the state is what saves the work.
-    state_path.unlink(missing_ok=True)
-    run_file.unlink(missing_ok=True)
+
+
+def _train(job: Fit, state_path: Path, processes: Processes, recorder: tracking.Recorder) -> History:
+    if job.training is None:
+        return []
+    return train(
+        job.model,
+        job.objective,
+        split_paths(job.data, "train"),
+        job.training,
+        job.seed,
+        state_path,
+        processes.device,
+        log=recorder.log_metrics,
+        label=f"{job.stage} {job.settings['backbone']['name']}",
+        processes=processes,
+    )
 
 
 def _write_results(results: Path, history: History) -> None:

@@ -15,6 +15,7 @@ from pano3d.model_files import load_strictly, read_model
 from pano3d.stages.fitting import Fit, fit
 from pano3d.training.loop import TrainingConfig
 from pano3d.training.objective import make_objective
+from pano3d.training.processes import spread_over_processes
 from pano3d.types import ConfigError
 
 
@@ -50,6 +51,7 @@ class GeometryInitConfig:
 
 def run(params: Path, data: Path, output: Path, results: Path) -> None:
     """Train the backbone's geometry; `output` receives the model, `results` its curve and metrics."""
+    spread_over_processes()
     settings = config.read(params)
     stage = config.load(params, GeometryInitConfig, "geometry_init")
     backbone: BackboneChoice = config.load(params, BackboneChoice, "backbone")

@@ -2,18 +2,47 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+import torch
+from torch import Tensor
+
 from pano3d import config
+from pano3d.data.label_spaces import label_space
 from pano3d.losses.panoptic import PanopticLossConfig
-from pano3d.model import BackboneChoice
+from pano3d.model import BackboneChoice, HeadConfig, ModelConfig, Pano3D, build_model
 from pano3d.model_files import load_strictly, read_model
 from pano3d.stages.fitting import Fit, fit
 from pano3d.training.loop import TrainingConfig
 from pano3d.training.objective import Mode, make_objective
+from pano3d.training.processes import spread_over_processes
 from pano3d.types import ConfigError
+
+
+@dataclass(frozen=True)
+class HeadChanges:
+    """How the panoptic half differs from geometry_init's; None keeps its choice. Weights of new shapes are drawn.
+
+    source: which backbone features enter. gradient_gate: the paper's gamma. queries: their number.
+    """
+
+    source: Literal["both", "encoder", "decoder"] | None = None
+    gradient_gate: float | None = None
+    queries: int | None = None
+
+    def of(self, head: HeadConfig) -> HeadConfig:
+        """`head` with the changes."""
+        fusion, decoder = head.fusion, head.decoder
+        if self.source is not None:
+            fusion = replace(fusion, source=self.source)
+        if self.gradient_gate is not None:
+            fusion = replace(fusion, gradient_gate=self.gradient_gate)
+        if self.queries is not None:
+            decoder = replace(decoder, queries=self.queries)
+        return HeadConfig(fusion, decoder)
 
 
 @dataclass(frozen=True)
@@ -22,6 +51,9 @@ class JointFinetuneConfig:
 
     head: "scratch" starts the panoptic half from fresh weights, as in the paper; "released" from those of the model
         folder `released`, which the backbone's preset names. The backbone always comes from geometry_init.
+    start: "geometry_init" goes on with that stage's model; "scratch" draws every weight anew, for the ablation.
+    seed: of this stage alone; None takes the run's. Ablations repeat fine-tuning on the same data and geometry.
+    panoptic: what the panoptic half changes against geometry_init's, so that ablations of it share that stage.
     """
 
     mode: Mode
@@ -30,19 +62,27 @@ class JointFinetuneConfig:
     geometry_weight: float
     panoptic_loss: PanopticLossConfig
     training: TrainingConfig
+    start: Literal["geometry_init", "scratch"] = "geometry_init"
+    seed: int | None = None
+    panoptic: HeadChanges = field(default_factory=HeadChanges)
 
     def __post_init__(self) -> None:
         if self.mode == "geometry_init":
             raise ConfigError("joint_finetune.mode: geometry_init is a stage of its own; choose geometry_only")
         if self.head == "released" and self.released is None:
             raise ConfigError("joint_finetune: no model is released for this backbone; choose head=scratch")
+        if self.head == "released" and (self.start == "scratch" or self.panoptic != HeadChanges()):
+            raise ConfigError("joint_finetune: head=released takes that half as it is; give head=scratch to change it")
         rates = self.training.optimizer
         if self.mode == "frozen" and max(rates.encoder, rates.decoder, rates.geometry_head) > 0:
             raise ConfigError("joint_finetune: mode=frozen needs encoder, decoder and geometry_head rates of 0")
+        if self.mode == "frozen" and self.start == "scratch":
+            raise ConfigError("joint_finetune: mode=frozen with start=scratch would leave random geometry")
 
 
 def run(params: Path, data: Path, start: Path, output: Path, results: Path) -> None:
     """Fine-tune the model in `start`; `output` receives the model, `results` its curve and metrics."""
+    spread_over_processes()
     settings = config.read(params)
     stage = config.load(params, JointFinetuneConfig, "joint_finetune")
     backbone: BackboneChoice = config.load(params, BackboneChoice, "backbone")
@@ -60,12 +100,16 @@ def run(params: Path, data: Path, start: Path, output: Path, results: Path) -> N
         load_strictly(model.fusion, source.fusion.state_dict(), stage.released)
         load_strictly(model.mask_decoder, source.mask_decoder.state_dict(), stage.released)
         digest = config.digest([digest, released.weights_sha256])
+    model_config = replace(description.config, head=stage.panoptic.of(description.config.head))
+    if stage.start == "scratch" or model_config != description.config:
+        seed = int(settings["seed"] if stage.seed is None else stage.seed)
+        model = _drawn_anew(model_config, seed, {} if stage.start == "scratch" else model.state_dict())
     fit(
         Fit(
             stage="joint_finetune",
             settings=settings,
             model=model,
-            model_config=description.config,
+            model_config=model_config,
             objective=make_objective(stage.mode, backbone.geometry_loss, stage.panoptic_loss, stage.geometry_weight),
             training=stage.training,
             data=data,
@@ -75,3 +119,14 @@ def run(params: Path, data: Path, start: Path, output: Path, results: Path) -> N
             results=results,
         )
     )
+
+
+def _drawn_anew(model_config: ModelConfig, seed: int, kept: Mapping[str, Tensor]) -> Pano3D:
+    """A fresh network that takes over the weights which keep name and shape."""
+    torch.manual_seed(seed)
+    model = build_model(model_config, len(label_space(model_config.label_space).names))
+    fresh = model.state_dict()
+    model.load_state_dict(
+        {name: kept[name] if name in kept and kept[name].shape == own.shape else own for name, own in fresh.items()}
+    )
+    return model

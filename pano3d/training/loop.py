@@ -1,8 +1,7 @@
-"""The training loop: one, for both stages, written out."""
+"""The training loop: one, for both stages and any number of processes, written out."""
 
 from __future__ import annotations
 
-import resource
 import signal
 import sys
 import time
@@ -19,9 +18,13 @@ from tqdm import tqdm
 
 from pano3d.data.batches import LoaderConfig, TrainingSteps, training_batches
 from pano3d.model import Pano3D
+from pano3d.training.memory import GIB, MemoryEstimate, estimate_memory, peak_bytes, recompute_blocks
 from pano3d.training.objective import Objective
 from pano3d.training.optimizer import OptimizerConfig, Optimizers, clip_gradients, make_optimizer, set_learning_rates
-from pano3d.training.state import ResumePoint, load_state, save_state
+from pano3d.training.processes import ALONE, Processes
+from pano3d.training.sharding import gather, shard
+from pano3d.training.slices import require_equal_shares, scenes_of, slices
+from pano3d.training.state import ResumePoint, read_state, restore_optimizer, restore_weights, save_state
 from pano3d.types import Batch, ConfigError, Interrupted, TrainingError
 
 Log = Callable[[dict[str, float], int], None]
@@ -29,8 +32,16 @@ Log = Callable[[dict[str, float], int], None]
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """steps: optimiser steps. precision: autocast dtype of the forward pass. log_every, checkpoint_every: in steps.
-    probe_every: steps between measurements of both losses' gradients at the decoder (0 = never)."""
+    """How long and in which form; `loader.images_per_batch` is what a step sees, over all processes and parts.
+
+    steps: optimiser steps.
+    precision: autocast dtype of the forward pass.
+    log_every, checkpoint_every: in steps.
+    probe_every: steps between measurements of both losses' gradients at the decoder (0 = never).
+    accumulate: parts a step is computed in, one after the other; the same gradient from less memory.
+    recompute: keep only the inputs of blocks for the backward pass; the same gradient from less memory, slower.
+    sharding: what each of several processes holds of weights, gradients and moments: all ("none") or a part ("fsdp").
+    """
 
     steps: int
     loader: LoaderConfig
@@ -39,14 +50,41 @@ class TrainingConfig:
     log_every: int = 20
     checkpoint_every: int = 200
     probe_every: int = 0
+    accumulate: int = 1
+    recompute: bool = False
+    sharding: Literal["none", "fsdp"] = "none"
 
     def __post_init__(self) -> None:
         if min(self.steps, self.log_every, self.checkpoint_every) < 1 or self.probe_every < 0:
             raise ConfigError("training: steps, log_every and checkpoint_every must be positive, probe_every >= 0")
+        if self.accumulate < 1:
+            raise ConfigError(f"training: accumulate is {self.accumulate}; expected 1 or more parts of a step")
+        require_equal_shares(self.loader.images_per_batch, self.loader.views, self.accumulate)
+        if self.sharding == "fsdp" and self.probe_every:
+            raise ConfigError("training: gradients cannot be probed while they are sharded; set probe_every to 0")
+        if self.sharding == "fsdp" and self.optimizer.muon:
+            raise ConfigError("training: Muon needs whole matrices; set optimizer.muon to 0 with sharding=fsdp")
+
+    @property
+    def autocast(self) -> torch.dtype | None:
+        return torch.bfloat16 if self.precision == "bf16" else None
 
 
 History = list[dict[str, float]]
 """Means of each logged quantity between log points, with "step": what training curves are drawn from."""
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What every step needs."""
+
+    model: Pano3D
+    objective: Objective
+    optimizer: Optimizers
+    config: TrainingConfig
+    seed: int
+    state_path: Path
+    processes: Processes
 
 
 def train(
@@ -59,82 +97,156 @@ def train(
     device: torch.device,
     log: Log,
     label: str = "training",
+    processes: Processes = ALONE,
 ) -> History:
     """Train in place; on return the model holds the weights of the last step.
 
     The same call after an interruption at any moment resumes from `state_path` and ends, on CPU, with the weights
     an uninterrupted run would have had. The file is left for the caller to delete once its outputs are written.
 
+    Several processes that call this together each take their share of a step's scenes. The curve is that of one process
+    up to the order of sums; the first process alone logs and writes.
+
     Raises:
-        TrainingError: a loss is not finite (the batch is saved beside `state_path`), or memory ran out.
+        ConfigError: the scenes of a step do not divide among processes and parts, or nothing is there to shard among.
+        TrainingError: a loss is not finite (the batch is saved beside `state_path`), memory ran out, or another process
+            is gone.
         Interrupted: SIGTERM or SIGINT came; the state is saved.
     """
+    require_equal_shares(config.loader.images_per_batch, config.loader.views, config.accumulate * processes.count)
+    if config.sharding == "fsdp" and processes.count == 1:
+        raise ConfigError("training: sharding=fsdp needs several processes; set PANO3D_PROCESSES or sharding=none")
     model.to(device).train()
+    if config.recompute:
+        recompute_blocks(model)
+    state = read_state(state_path)
+    if state:
+        restore_weights(state, state_path, model)
+    if config.sharding == "fsdp":
+        shard(model, processes)
     optimizer = make_optimizer(model, config.optimizer)
-    resume = load_state(state_path, model, optimizer)
+    resume = restore_optimizer(state, state_path, optimizer) if state else None
+    del state
     first, seconds_before = (resume.step, resume.seconds) if resume else (0, 0.0)
-    steps = TrainingSteps(paths, config.loader, seed)
+    job = _Job(model, objective, optimizer, config, seed, state_path, processes)
+    steps = TrainingSteps(paths, config.loader, seed, processes.rank, processes.count)
+    estimate = _announce_memory(job, steps, first, device) if first < config.steps else None
     batches = training_batches(steps, first, config.steps, config.loader.workers)
-    window = _Window()
+    window = _Window(estimate)
     history: History = list(resume.history) if resume else []
     started = time.monotonic()
-    progress = tqdm(total=config.steps, initial=first, desc=label, unit="step", mininterval=2.0, file=sys.stderr)
+    progress = tqdm(
+        total=config.steps,
+        initial=first,
+        desc=label,
+        unit="step",
+        mininterval=2.0,
+        file=sys.stderr,
+        disable=not processes.is_first,
+    )
     with progress, _stop_requests() as stop_requested:
         for step in range(first, config.steps):
             batch = window.timed_wait(batches).to(device)
-            values = _step(model, objective, optimizer, batch, config, seed, step, state_path)
+            values = _step(job, batch, step)
             window.add(values, batch.views.images.shape[0] * batch.views.images.shape[1])
             progress.update()
             done = step + 1
             if done % config.log_every == 0 or done == config.steps:
-                row = window.close(optimizer)
+                row = window.close(optimizer, processes, device)
                 progress.set_postfix(loss=f"{row['loss/total']:.3f}", refresh=False)
                 history.append({"step": float(done), **row})
-                log(row, done)
-            if stop_requested() or (done % config.checkpoint_every == 0 and done < config.steps):
+                if processes.is_first:
+                    log(row, done)
+            stopping = processes.any(stop_requested())
+            if stopping or (done % config.checkpoint_every == 0 and done < config.steps):
                 elapsed = seconds_before + time.monotonic() - started
-                save_state(state_path, model, optimizer, ResumePoint(done, elapsed, history))
-                if stop_requested():
+                save_state(state_path, model, optimizer, ResumePoint(done, elapsed, history), processes)
+                if stopping:
                     raise Interrupted(f"{label} stopped at step {done} of {config.steps}; run it again to go on")
+    if estimate and processes.is_first:
+        peak = peak_bytes(device)
+        progress.write(
+            f"{label}: peak memory {peak / GIB:.2f} GiB, {peak / estimate.total:.2f} of the estimate", file=sys.stderr
+        )
+    if config.sharding == "fsdp":
+        gather(model)
     return history
 
 
-def _step(
-    model: Pano3D,
-    objective: Objective,
-    optimizer: Optimizers,
-    batch: Batch,
-    config: TrainingConfig,
-    seed: int,
-    step: int,
-    state_path: Path,
-) -> dict[str, float]:
-    # Every draw of a step comes from its number, so an interrupted run repeats the draws of an uninterrupted one.
-    step_seed = (seed * 1_000_003 + step) & 0x7FFFFFFF
+def _announce_memory(job: _Job, steps: TrainingSteps, first: int, device: torch.device) -> MemoryEstimate:
+    batch = steps[first]
+    one = scenes_of(batch, 0, 1).to(device)
+    scenes = len(batch.scenes) // job.config.accumulate
+    frames = steps.cache_bytes if job.config.loader.workers == 0 else 0
+    with _memory_advice("estimating memory", device.type):
+        estimate = estimate_memory(job.model, job.objective, one, scenes, job.optimizer, job.config.autocast, frames)
+    if job.processes.is_first:
+        tqdm.write(f"memory of a process, estimated: {estimate}", file=sys.stderr)
+    return estimate
+
+
+def _step(job: _Job, batch: Batch, step: int) -> dict[str, float]:
+    """One optimiser step. Loss values are this process's shares: over all processes they add up."""
+    config, processes = job.config, job.processes
+    set_learning_rates(job.optimizer, step, config.steps, config.optimizer)
+    job.optimizer.zero_grad()
+    probing = bool(config.probe_every) and step % config.probe_every == 0
+    probe = _Probe(job.model) if probing else None
+    values: dict[str, float] = {}
+    with _memory_advice(f"step {step}", batch.views.images.device.type):
+        for losses in _shares(job, batch, step):
+            _require_finite(losses, batch, step, job.state_path)
+            for name, value in losses.items():
+                values[f"loss/{name}"] = values.get(f"loss/{name}", 0.0) + float(value.detach())
+            if probe:
+                probe.add(losses)
+            losses["total"].backward()
+    if config.sharding == "none":
+        processes.sum_gradients([p for p in job.model.parameters() if p.requires_grad])
+    norm = clip_gradients(job.model, config.optimizer.clip_norm)
+    if not norm < float("inf"):
+        _save_batch(batch, job.state_path)
+        raise TrainingError(f"step {step}: the gradient is not finite; the batch is saved beside {job.state_path.name}")
+    job.optimizer.step()
+    return {**values, **(probe.norms(processes) if probe else {}), "grad_norm/all": norm}
+
+
+def _shares(job: _Job, batch: Batch, step: int) -> Iterator[dict[str, Tensor]]:
+    """Losses of a step, part by part; they and their gradients add up to those of the whole batch."""
+    config = job.config
+    if job.processes.count * config.accumulate == 1:
+        with _draws_of(job, step, batch) as generator:
+            losses = job.objective(job.model, batch, generator)
+        yield losses
+        return
+    counted = job.objective.counted(batch.geometry.depth)
+    queries = job.model.mask_decoder.config.queries
+    for part in slices(batch, counted, config.accumulate, queries, job.processes):
+        with _draws_of(job, step, batch) as generator:
+            losses = job.objective(job.model, part.batch, generator, part)
+        yield losses
+
+
+@contextmanager
+def _draws_of(job: _Job, step: int, batch: Batch) -> Iterator[torch.Generator]:
+    """Every draw of a step comes from its number, so an interrupted run repeats the draws of an uninterrupted one, and
+    all parts of a step draw alike. The forward pass runs in the precision chosen."""
+    step_seed = (job.seed * 1_000_003 + step) & 0x7FFFFFFF
     torch.manual_seed(step_seed)
-    generator = torch.Generator().manual_seed(step_seed)
-    set_learning_rates(optimizer, step, config.steps, config.optimizer)
-    device_type = batch.views.images.device.type
+    with torch.autocast(batch.views.images.device.type, torch.bfloat16, enabled=job.config.precision == "bf16"):
+        yield torch.Generator().manual_seed(step_seed)
+
+
+@contextmanager
+def _memory_advice(what: str, device_type: str) -> Iterator[None]:
     try:
-        with torch.autocast(device_type, torch.bfloat16, enabled=config.precision == "bf16"):
-            losses = objective(model, batch, generator)
-        _require_finite(losses, batch, step, state_path)
-        values = {f"loss/{name}": float(value.detach()) for name, value in losses.items()}
-        if config.probe_every and step % config.probe_every == 0:
-            values |= _gradient_norms(model, losses)
-        optimizer.zero_grad()
-        losses["total"].backward()
+        yield
     except torch.OutOfMemoryError as error:
         raise TrainingError(
-            f"step {step} ran out of memory on {device_type}: lower loader.images_per_batch or the views per sample, "
-            "choose precision bf16, or a smaller image size"
+            f"{what} ran out of memory on {device_type}: set training.recompute, raise training.accumulate, choose "
+            "precision bf16, spread over more processes (with sharding=fsdp), or lower loader.images_per_batch or the "
+            "image size"
         ) from error
-    norm = clip_gradients(model, config.optimizer.clip_norm)
-    if not norm < float("inf"):
-        _save_batch(batch, state_path)
-        raise TrainingError(f"step {step}: the gradient is not finite; the batch is saved beside {state_path.name}")
-    optimizer.step()
-    return {**values, "grad_norm/all": norm}
 
 
 def _require_finite(losses: dict[str, Tensor], batch: Batch, step: int, state_path: Path) -> None:
@@ -164,22 +276,34 @@ def _save_batch(batch: Batch, state_path: Path) -> Path:
     return path
 
 
-def _gradient_norms(model: Pano3D, losses: dict[str, Tensor]) -> dict[str, float]:
+class _Probe:
     """Norms of both losses' gradients at the multi-view decoder: the evidence behind the paper's gradient gate."""
-    decoder = [p for p in model.parts()["decoder"] if p.requires_grad]
-    norms: dict[str, float] = {}
-    for name in ("geometry", "segmentation"):
-        if name in losses and decoder:
-            gradients = torch.autograd.grad(losses[name], decoder, retain_graph=True, allow_unused=True)
-            squares = [g.square().sum() for g in gradients if g is not None]
+
+    def __init__(self, model: Pano3D) -> None:
+        self._decoder = [p for p in model.parts()["decoder"] if p.requires_grad]
+        self._sums: dict[str, list[Tensor | None]] = {}
+
+    def add(self, losses: dict[str, Tensor]) -> None:
+        """Of one part of a step; before its backward pass, which frees the graph."""
+        for name in ("geometry", "segmentation"):
+            if name in losses and self._decoder:
+                found = torch.autograd.grad(losses[name], self._decoder, retain_graph=True, allow_unused=True)
+                before = self._sums.get(name, [None] * len(found))
+                self._sums[name] = [a if b is None else b if a is None else a + b for a, b in zip(before, found)]
+
+    def norms(self, processes: Processes) -> dict[str, float]:
+        norms: dict[str, float] = {}
+        for name, gradients in self._sums.items():
+            squares = [processes.sum(g).square().sum() for g in gradients if g is not None]
             norms[f"grad_norm/{name}"] = float(torch.stack(squares).sum().sqrt()) if squares else 0.0
-    return norms
+        return norms
 
 
 class _Window:
     """Sums between two log points: losses, images, and the time spent waiting for data."""
 
-    def __init__(self) -> None:
+    def __init__(self, estimate: MemoryEstimate | None) -> None:
+        self._estimate = estimate
         self._sums: dict[str, tuple[float, int]] = {}
         self._images, self._waited, self._since = 0, 0.0, time.monotonic()
 
@@ -195,14 +319,21 @@ class _Window:
             self._sums[name] = (total + value, count + 1)
         self._images += images
 
-    def close(self, optimizer: Optimizers) -> dict[str, float]:
+    def close(self, optimizer: Optimizers, processes: Processes, device: torch.device) -> dict[str, float]:
+        """Means since the last log point, over all processes; every process must ask."""
         elapsed = max(time.monotonic() - self._since, 1e-9)
         row = {name: total / count for name, (total, count) in self._sums.items()}
+        shared = [name for name in row if name.startswith("loss/")]
+        if processes.count > 1:
+            means = torch.tensor([row[name] for name in shared], dtype=torch.float64, device=device)
+            row |= dict(zip(shared, processes.sum(means).tolist(), strict=True))
         row |= {f"learning_rate/{group['part']}": group["lr"] for group in optimizer.param_groups}
-        row["throughput/images_per_second"] = self._images / elapsed
+        row["throughput/images_per_second"] = self._images * processes.count / elapsed
         row["throughput/data_wait_share"] = self._waited / elapsed
-        row["memory/peak_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        self.__init__()  # type: ignore[misc]
+        row["memory/peak_gib"] = peak_bytes(device) / GIB
+        if self._estimate:
+            row["memory/estimate_gib"] = self._estimate.total / GIB
+        self.__init__(self._estimate)  # type: ignore[misc]
         return row
 
 

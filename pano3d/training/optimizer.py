@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from pano3d.model import Pano3D
 from pano3d.types import ConfigError
@@ -158,5 +159,6 @@ def set_learning_rates(optimizer: Optimizers, step: int, steps: int, config: Opt
 
 
 def clip_gradients(model: nn.Module, clip_norm: float) -> float:
-    """Scale the whole gradient down to `clip_norm`; returns its norm before."""
-    return float(torch.nn.utils.clip_grad_norm_((p for p in model.parameters() if p.requires_grad), clip_norm))
+    """Scale the whole gradient, of all processes where it is sharded, down to `clip_norm`; its norm before."""
+    norm = torch.nn.utils.clip_grad_norm_((p for p in model.parameters() if p.requires_grad), clip_norm)
+    return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)

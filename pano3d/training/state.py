@@ -12,9 +12,12 @@ import torch
 
 from pano3d.model import Pano3D
 from pano3d.training.optimizer import Optimizers
+from pano3d.training.processes import ALONE, Processes
+from pano3d.training.sharding import sharded_moments, whole_state
 from pano3d.types import TrainingError
 
 FORMAT_VERSION = 1
+_DAMAGED = (RuntimeError, KeyError, ValueError, EOFError, OSError, pickle.UnpicklingError)
 
 
 @dataclass(frozen=True)
@@ -26,16 +29,27 @@ class ResumePoint:
     history: list[dict[str, float]]
 
 
-def save_state(path: Path, model: Pano3D, optimizer: Optimizers, point: ResumePoint) -> None:
-    """Write model, optimizer and position atomically; the file holds tensors and plain containers only."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
+def save_state(
+    path: Path, model: Pano3D, optimizer: Optimizers, point: ResumePoint, processes: Processes = ALONE
+) -> None:
+    """Write model, optimizer and position atomically; the file holds whole tensors and plain containers only.
+
+    Every process must call it; the first one writes, and none returns before the file is there.
+    """
     state = {
         "format_version": FORMAT_VERSION,
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
+        "model": whole_state(dict(model.state_dict())),
+        "optimizer": whole_state(optimizer.state_dict()),
         **asdict(point),
     }
+    if processes.is_first:
+        _write(path, state)
+    processes.wait()
+
+
+def _write(path: Path, state: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
     try:
         torch.save(state, partial)
         with open(partial, "rb") as file:
@@ -46,11 +60,11 @@ def save_state(path: Path, model: Pano3D, optimizer: Optimizers, point: ResumePo
         raise TrainingError(f"saving the training state to {path}: {error}; free disk space and start again") from error
 
 
-def load_state(path: Path, model: Pano3D, optimizer: Optimizers) -> ResumePoint | None:
-    """Restore a run in place; None where there is nothing to restore.
+def read_state(path: Path) -> dict[str, Any] | None:
+    """The contents of a training state, None where there is none.
 
     Raises:
-        TrainingError: the file is not a training state of this model.
+        TrainingError: the file is not a training state.
     """
     if not path.exists():
         return None
@@ -58,8 +72,39 @@ def load_state(path: Path, model: Pano3D, optimizer: Optimizers) -> ResumePoint 
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         if state["format_version"] != FORMAT_VERSION:
             raise TrainingError(f"resuming from {path}: format {state['format_version']}; delete it to start afresh")
+        return state
+    except _DAMAGED as error:
+        raise _unusable(path, error) from error
+
+
+def restore_weights(state: dict[str, Any], path: Path, model: Pano3D) -> None:
+    """Put the weights into a model that is not sharded yet.
+
+    Raises:
+        TrainingError: they are another model's.
+    """
+    try:
         model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
+    except _DAMAGED as error:
+        raise _unusable(path, error) from error
+
+
+def restore_optimizer(state: dict[str, Any], path: Path, optimizer: Optimizers) -> ResumePoint:
+    """Put the moments into the optimizer of a model, sharded or not, and say where the run goes on.
+
+    Raises:
+        TrainingError: they are another model's.
+    """
+    try:
+        # Before there were several rules, a state held AdamW's alone.
+        states = state["optimizer"] if isinstance(state["optimizer"], list) else [state["optimizer"]]
+        rules = [[p for group in rule.param_groups for p in group["params"]] for rule in optimizer.rules]
+        # Where their numbers differ, load_state_dict says so.
+        optimizer.load_state_dict([sharded_moments(*each) for each in zip(states, rules)] + states[len(rules) :])
         return ResumePoint(int(state["step"]), float(state["seconds"]), state["history"])
-    except (RuntimeError, KeyError, ValueError, EOFError, OSError, pickle.UnpicklingError) as error:
-        raise TrainingError(f"resuming from {path}: {error}; delete the file to start this stage afresh") from error
+    except _DAMAGED as error:
+        raise _unusable(path, error) from error
+
+
+def _unusable(path: Path, error: Exception) -> TrainingError:
+    return TrainingError(f"resuming from {path}: {error}; delete the file to start this stage afresh")

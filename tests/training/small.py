@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from pano3d.backbones.dinov2 import DinoV2Config
 from pano3d.backbones.must3r_config import Must3rConfig
+from pano3d.backbones.pi3 import Pi3Config, Pi3DecoderConfig, Pi3HeadsConfig
 from pano3d.data.archive import write_scene
 from pano3d.data.augmentation import AugmentationConfig
 from pano3d.data.batches import LoaderConfig
 from pano3d.losses.must3r_geometry import Must3rLossConfig
 from pano3d.losses.panoptic import PanopticLossConfig
-from pano3d.model import HeadConfig, ModelConfig, Must3rChoice, Pano3D, build_model
+from pano3d.losses.pi3_geometry import Pi3GeometryLossConfig
+from pano3d.model import HeadConfig, ModelConfig, Must3rChoice, Pano3D, Pi3Choice, build_model
 from pano3d.panoptic.fusion import FusionConfig
 from pano3d.panoptic.mask_decoder import MaskDecoderConfig
 from pano3d.training.loop import TrainingConfig
@@ -45,9 +50,26 @@ MODEL = ModelConfig(
 )
 
 
-def model() -> Pano3D:
+PI3 = replace(
+    MODEL,
+    backbone=Pi3Choice(
+        name="pi3",
+        image_width=42,
+        image_height=28,
+        network=Pi3Config(
+            encoder=DinoV2Config(width=16, depth=1, num_heads=1, position_grid=3),
+            decoder=Pi3DecoderConfig(depth=2, num_heads=1, layer_scale=1.0),
+            heads=Pi3HeadsConfig(width=16, depth=1, num_heads=1, point_width=16, camera_width=16),
+        ),
+        geometry_loss=Pi3GeometryLossConfig(world_points=1.0),
+    ),
+)
+MODELS = {"must3r": MODEL, "pi3": PI3}
+
+
+def model(backbone: str = "must3r") -> Pano3D:
     torch.manual_seed(0)
-    return build_model(MODEL, 20)
+    return build_model(MODELS[backbone], 20)
 
 
 def archives(folder: Path) -> list[Path]:
@@ -57,8 +79,9 @@ def archives(folder: Path) -> list[Path]:
     return paths
 
 
-def objective(mode: Mode = "joint") -> Objective:
-    return make_objective(mode, MODEL.backbone.geometry_loss, PanopticLossConfig(points=32), geometry_weight=10.0)
+def objective(mode: Mode = "joint", backbone: str = "must3r", **panoptic: Any) -> Objective:
+    losses = PanopticLossConfig(**({"points": 32} | panoptic))
+    return make_objective(mode, MODELS[backbone].backbone.geometry_loss, losses, geometry_weight=10.0)
 
 
 def training(steps: int = 6, **rates: float) -> TrainingConfig:
@@ -76,3 +99,11 @@ def training(steps: int = 6, **rates: float) -> TrainingConfig:
         log_every=2,
         checkpoint_every=2,
     )
+
+
+def step_of_four(steps: int, backbone: str = "must3r", **changes: Any) -> TrainingConfig:
+    """Four scenes of two views in a step: what two processes, two parts, or both, can share."""
+    config = training(steps)
+    size = MODELS[backbone].backbone
+    loader = replace(config.loader, images_per_batch=8, image_width=size.image_width, image_height=size.image_height)
+    return replace(config, loader=loader, **changes)

@@ -88,6 +88,20 @@ def test_the_same_seed_gives_the_same_losses(paths, uninterrupted, tmp_path):
     assert all(math.isfinite(row["loss/total"]) for row in history)
 
 
+def test_a_state_from_before_there_were_several_update_rules_goes_on(paths, uninterrupted, tmp_path):
+    def die(values, step):
+        if step == 6:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run(small.model(), paths, tmp_path, log=die)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    torch.save(state | {"optimizer": state["optimizer"][0]}, tmp_path / "state.pt")
+    resumed = small.model()
+    run(resumed, paths, tmp_path)
+    assert same(resumed, uninterrupted[0])
+
+
 def test_a_damaged_state_is_refused(paths, tmp_path):
     (tmp_path / "state.pt").write_bytes(b"not a state")
     with pytest.raises(TrainingError, match="delete the file to start this stage afresh"):

@@ -1,0 +1,213 @@
+"""One command for a server, the work pool, a worker, and all deployments: `python -m flows.deploy`.
+
+It stays in the foreground; Ctrl-C stops the worker first, then the server if it was started here. With PREFECT_API_URL
+set, that server is used and none is started.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import flows  # settings that Prefect reads when it is imported
+from flows.children import environment, run_child
+from flows.devices import devices, ensure_slots
+from pano3d.processes import die_with_parent
+
+ROOT = Path(flows.__file__).resolve().parents[1]
+POOL = "gpu"
+# Deployment name: entry point. Those whose file does not exist are left out.
+DEPLOYED = {
+    "reproduce": "flows/reproduce.py:reproduce",
+    "train": "flows/train.py:train",
+    "evaluate": "flows/train.py:evaluate",
+    "ablate": "flows/ablate.py:ablate",
+    "promote": "flows/promote.py:promote",
+}
+HEARTBEAT = 30  # seconds between signs of life of a flow run
+SILENCE = 4 * HEARTBEAT  # without any: its process is gone
+AUTOMATION = "pano3d: run again what went silent"
+STOPPING = 90.0  # seconds for a worker to let its runs write a checkpoint
+
+
+def deploy(names: Sequence[str]) -> list[str]:
+    """Pool, slots, deployments and automation on the server PREFECT_API_URL names; existing ones are updated.
+
+    Returns:
+        deployments, as `FLOW/POOL`.
+    """
+    from prefect import flow
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import WorkPoolCreate
+    from prefect.exceptions import ObjectAlreadyExists
+
+    with get_client(sync_client=True) as client, contextlib.suppress(ObjectAlreadyExists):
+        client.create_work_pool(WorkPoolCreate(name=POOL, type="process"))
+    ensure_slots(names)
+    deployed = []
+    for name, entrypoint in DEPLOYED.items():
+        if not (ROOT / entrypoint.partition(":")[0]).is_file():
+            continue
+        found: Any = flow.from_source(source=str(ROOT), entrypoint=entrypoint)
+        found.deploy(name=POOL, work_pool_name=POOL, build=False, push=False, print_next_steps=False)
+        deployed.append(f"{name}/{POOL}")
+    run_silent_again()
+    return deployed
+
+
+def run_silent_again() -> None:
+    """Schedule a flow run again when its process gives no sign of life: it was killed together with its worker.
+
+    Stages go on from their checkpoints. A run that is only slow sends heartbeats from a thread of its own.
+    """
+    from prefect.automations import Automation
+    from prefect.client.schemas.objects import StateType
+    from prefect.events.actions import ChangeFlowRunState
+    from prefect.events.schemas.automations import EventTrigger, Posture
+    from prefect.events.schemas.events import ResourceSpecification
+
+    ended = ("Completed", "Failed", "Cancelled", "Cancelling", "Crashed", "Paused", "Suspended", "AwaitingRetry")
+    automation = Automation(
+        name=AUTOMATION,
+        description="No heartbeat means no process; the run is scheduled again and goes on from its checkpoints.",
+        trigger=EventTrigger(
+            posture=Posture.Proactive,
+            threshold=1,
+            within=timedelta(seconds=SILENCE),
+            after={"prefect.flow-run.heartbeat"},
+            expect={"prefect.flow-run.heartbeat", *(f"prefect.flow-run.{state}" for state in ended)},
+            match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
+            for_each={"prefect.resource.id"},
+        ),
+        actions=[
+            ChangeFlowRunState(
+                state=StateType.SCHEDULED, name="AwaitingRetry", message="no sign of life; run again", force=True
+            )
+        ],
+    )
+    try:
+        known: Any = Automation.read(name=AUTOMATION)
+    except ValueError:
+        automation.create()
+        return
+    automation.id = known.id
+    automation.update()
+
+
+def start_server(port: int) -> subprocess.Popen[bytes]:
+    """A server on the loopback address; returns once it answers.
+
+    Raises:
+        RuntimeError: it ended, or did not answer within three minutes.
+    """
+    server = _start(["-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)], {})
+    deadline = time.monotonic() + 180
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            raise RuntimeError(f"the Prefect server ended with exit code {server.returncode}; is port {port} taken?")
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/health", timeout=5):
+                return server
+        except OSError:
+            time.sleep(1)
+    stop(server)
+    raise RuntimeError("the Prefect server did not answer within three minutes")
+
+
+def start_worker(names: Sequence[str], name: str = "pano3d") -> subprocess.Popen[bytes]:
+    """A worker of the pool. It may hold more runs than there are devices: runs take a slot when they compute."""
+    variables = {"PANO3D_DEVICES": ",".join(names), "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT)}
+    limit = str(2 * len(names) + 2)
+    command = [
+        "-m",
+        "prefect",
+        "worker",
+        "start",
+        "--pool",
+        POOL,
+        "--type",
+        "process",
+        "--limit",
+        limit,
+        "--name",
+        name,
+    ]
+    return _start(command, variables)
+
+
+def stop(child: subprocess.Popen[bytes]) -> None:
+    """Ask it to end, and end it when it does not."""
+    if child.poll() is not None:
+        return
+    child.send_signal(signal.SIGTERM)
+    try:
+        child.wait(STOPPING)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+
+
+def _start(words: Sequence[str], variables: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    # A group of its own: Ctrl-C reaches this process alone, which then stops the others in order.
+    return subprocess.Popen(
+        [sys.executable, *words],
+        cwd=ROOT,
+        env=environment() | dict(variables),
+        start_new_session=True,
+        preexec_fn=die_with_parent,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m flows.deploy", description=__doc__)
+    parser.add_argument("--port", type=int, default=4200, help="of the server, if one is started (default 4200)")
+    parser.add_argument("--devices", help="names, such as 0,1; by default every GPU, else one CPU")
+    parser.add_argument("--only-deploy", action="store_true", help="neither start a server nor a worker")
+    args = parser.parse_args()
+    if args.devices:
+        os.environ["PANO3D_DEVICES"] = args.devices
+    names = devices()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    children: list[subprocess.Popen[bytes]] = []
+    try:
+        if "PREFECT_API_URL" not in os.environ:
+            if args.only_deploy:
+                sys.exit("deploy: --only-deploy needs PREFECT_API_URL, the server to deploy to")
+            children.append(start_server(args.port))
+            os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{args.port}/api"
+        elif args.only_deploy:
+            print("\n".join(f"deployed {one}" for one in deploy(names)))
+            return
+        # In a process of its own: Prefect has read its settings in this one, before there was a server.
+        again = [sys.executable, "-m", "flows.deploy", "--only-deploy", "--devices", ",".join(names)]
+        run_child(again, ROOT, variables={"PREFECT_API_URL": os.environ["PREFECT_API_URL"]})
+        children.append(start_worker(names))
+        print(f"server {os.environ['PREFECT_API_URL']}; worker on {', '.join(names)}; Ctrl-C stops both", flush=True)
+        print(f"  export PREFECT_API_URL={os.environ['PREFECT_API_URL']}")
+        print(
+            f"""  prefect deployment run 'ablate/{POOL}' -p 'variants=["joint","frozen"]' -p 'seeds=[0]'""", flush=True
+        )
+        while all(child.poll() is None for child in children):
+            time.sleep(1)
+        sys.exit("deploy: the server or the worker ended by itself; see its output above")
+    except RuntimeError as error:  # also what run_child raises
+        sys.exit(f"deploy: {error}")
+    except KeyboardInterrupt:
+        print("stopping", flush=True)
+    finally:
+        for child in reversed(children):
+            stop(child)
+
+
+if __name__ == "__main__":
+    main()

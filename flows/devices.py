@@ -1,0 +1,82 @@
+"""One device, one slot: whoever trains holds a device, and nobody else gets it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import combinations
+
+from prefect.client.orchestration import get_client
+from prefect.concurrency.sync import concurrency
+
+CPU = "cpu"
+LEASE = 60.0  # seconds: how long a slot stays taken after its holder was killed
+_PATIENCE = 1.0  # seconds to wait at one busy device before asking the next
+
+
+def devices() -> tuple[str, ...]:
+    """PANO3D_DEVICES ("0,1"), or the GPUs the driver lists, or "cpu" alone. Several names may stand for one CPU."""
+    named = os.environ.get("PANO3D_DEVICES")
+    if named:
+        return tuple(name.strip() for name in named.split(",") if name.strip())
+    try:
+        listed = subprocess.run(
+            ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"], capture_output=True, text=True, check=True
+        ).stdout.split()
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        listed = []
+    return tuple(listed) or (CPU,)
+
+
+def ensure_slots(names: Sequence[str]) -> None:
+    """A global concurrency limit of one for every device; existing ones are kept."""
+    with get_client(sync_client=True) as client:
+        for name in names:
+            client.upsert_global_concurrency_limit_by_name(_limit(name), 1)
+
+
+@contextmanager
+def take_devices(names: Sequence[str], count: int = 1) -> Iterator[tuple[str, ...]]:
+    """Hold the first `count` devices that are free together; their slots are given back at the end, or by the server
+    `LEASE` seconds after their holder was killed.
+
+    Raises:
+        ValueError: there are fewer devices.
+    """
+    if not 1 <= count <= len(names):
+        raise ValueError(f"taking {count} devices: there are {len(names)} ({', '.join(names)})")
+    with ExitStack() as held:
+        yield _wait(names, count, held)
+
+
+def variables_of(taken: Sequence[str]) -> dict[str, str]:
+    """What a child process must know to use these devices and no others, one process on each."""
+    shown = {} if CPU in taken else {"CUDA_VISIBLE_DEVICES": ",".join(taken)}
+    return shown | {"PANO3D_PROCESSES": str(len(taken))}
+
+
+def _wait(names: Sequence[str], count: int, held: ExitStack) -> tuple[str, ...]:
+    while True:
+        for taken in combinations(names, count):
+            # All of them or none: two that hold one each would wait for each other.
+            slots = concurrency(
+                [_limit(name) for name in taken],
+                timeout_seconds=_PATIENCE,
+                lease_duration=LEASE,
+                strict=True,
+                # Losing the server for a moment must not end hours of training.
+                raise_on_lease_renewal_failure=False,
+            )
+            try:
+                held.enter_context(slots)
+            except TimeoutError:
+                continue
+            return taken
+        time.sleep(_PATIENCE)
+
+
+def _limit(name: str) -> str:
+    return f"device-{name}"

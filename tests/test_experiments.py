@@ -1,0 +1,40 @@
+"""Full-size presets: each composes, passes every stage's checks, and says what it costs; nothing is trained here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pano3d import config
+from pano3d.stages.geometry_init import GeometryInitConfig
+from pano3d.stages.joint_finetune import JointFinetuneConfig
+from pano3d.training.slices import require_equal_shares
+
+ROOT = Path(__file__).parents[1]
+PRESET = {"must3r": "must3r_512", "pi3": "pi3_large"}
+STEPS = {"scannet": 30_000, "scannet200": 50_000, "scannetpp": 50_000}  # as reported for the paper
+
+
+@pytest.mark.parametrize("backbone", PRESET)
+@pytest.mark.parametrize("dataset", STEPS)
+def test_full_size_presets(dataset: str, backbone: str) -> None:
+    name = f"{dataset}_{backbone}"
+    words = ["head=pano3d", f"experiment={name}", f"backbone={PRESET[backbone]}"]
+    value = config.compose(ROOT / "params", words)
+    joint = config.load(value["joint_finetune"], JointFinetuneConfig)
+    assert joint.mode == "joint"
+    assert joint.training.steps == STEPS[dataset]
+    assert joint.training.optimizer.encoder == 0
+    assert joint.geometry_weight == 10
+    assert value["head"]["fusion"].get("gradient_gate", 0.1) == 0.1
+    geometry = config.load(value["geometry_init"], GeometryInitConfig)
+    assert (geometry.source, geometry.training) == ("official", None)
+    loader = joint.training.loader
+    assert loader.image_width == value["backbone"]["image_width"]
+    for processes in (1, 2, 4, 8):
+        require_equal_shares(loader.images_per_batch, loader.views, processes * joint.training.accumulate)
+    require_equal_shares(loader.images_per_batch, loader.views, 8)  # accumulate: 8 on one GPU
+    header = (ROOT / f"params/experiment/{name}.yaml").read_text().split("geometry_init:")[0]
+    for word in ("Command:", "Needs:", "Cost:", f"backbones.{backbone}: {PRESET[backbone]}"):
+        assert word in header
