@@ -154,12 +154,13 @@ class MlflowRecorder(Recorder):
             entry = {field: value for field, value in dataset.to_dict().items() if value is not None}
         self._outbox.post("dataset", dataset=entry, context=context)
 
-    def end(self, status: str, parent_id: str) -> bool:
-        """Send what is waiting and close the run and the one above it as FINISHED, FAILED or KILLED; whether all of
-        it has reached the store. If not, the watchdog goes on trying once this process is gone."""
+    def end(self, status: str, parent_id: str | None = None) -> bool:
+        """Send what is waiting and close the run, and the one above it if given, as FINISHED, FAILED or KILLED; whether
+        all of it has reached the store. If not, the watchdog goes on trying once this process is gone."""
         self.flush()
         self._outbox.post("end", status=status)
-        self._outbox.post("end", status=status, of=parent_id)
+        if parent_id is not None:
+            self._outbox.post("end", status=status, of=parent_id)
         return self._outbox.deliver(now=True)
 
 
