@@ -26,7 +26,7 @@ from pano3d.processes import die_with_parent
 
 ROOT = Path(flows.__file__).resolve().parents[1]
 POOL = "gpu"
-# Deployment name: entry point. Those whose file does not exist are left out.
+# Deployment name: entry point.
 DEPLOYED = {
     "reproduce": "flows/reproduce.py:reproduce",
     "train": "flows/train.py:train",
@@ -56,8 +56,6 @@ def deploy(names: Sequence[str]) -> list[str]:
     ensure_slots(names)
     deployed = []
     for name, entrypoint in DEPLOYED.items():
-        if not (ROOT / entrypoint.partition(":")[0]).is_file():
-            continue
         found: Any = flow.from_source(source=str(ROOT), entrypoint=entrypoint)
         found.deploy(name=POOL, work_pool_name=POOL, build=False, push=False, print_next_steps=False)
         deployed.append(f"{name}/{POOL}")
