@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,14 +99,14 @@ def find_model(uri_or_path: str | Path) -> Path:
 
 
 def default_model(backbone: str) -> Path:
-    """The folder of the small model that comes with pano3d: weights/<backbone>_tiny_joint, of a clone or a package.
+    """The folder of the small model that comes with pano3d: weights/<backbone>_tiny_joint, of a clone or installed.
 
     Raises:
         WeightsError: it is not there.
     """
     name = f"weights/{backbone}_tiny_joint"
-    package = Path(pano3d.__file__).parent
-    for folder in (package.parent / name, package / name):
+    clone, installed = Path(pano3d.__file__).parents[1], Path(sys.prefix) / "share/pano3d"
+    for folder in (clone / name, installed / name):
         if (folder / DESCRIPTION).is_file():
             return folder
     raise WeightsError(
