@@ -14,7 +14,7 @@ import pytest
 from flows.children import last_words
 from tests.project import ROOT, clone, environment
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 # Writes what the real stages would leave and a line about when and where it ran. One variant breaks for good, another
 # is killed at its first attempt.
