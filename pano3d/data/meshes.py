@@ -22,7 +22,7 @@ _MAX_HEADER = 65536
 
 @dataclass(frozen=True)
 class ScanMesh:
-    """vertices (P 3) float32 metres; faces (F 3) int32; colors (P 3) uint8; label (P,) the property `label`, or None."""
+    """vertices (P 3) float32 metres; faces (F 3) int32; colors (P 3) uint8; label (P,) of a `label` property."""
 
     vertices: NDArray[np.float32]
     faces: NDArray[np.int32]

@@ -90,13 +90,13 @@ def schemas() -> dict[str, Any]:
     from pano3d.stages.compare_confidence import CompareConfidenceConfig
     from pano3d.stages.geometry_init import GeometryInitConfig
     from pano3d.stages.joint_finetune import JointFinetuneConfig
-    from pano3d.stages.prepare import PrepareConfig, RoomsDataset
+    from pano3d.stages.prepare import Dataset, PrepareConfig
     from pano3d.stages.report import ReportConfig
 
     return {
         "backbone": BackboneChoice,
         "head": HeadConfig,
-        "dataset": RoomsDataset,
+        "dataset": Dataset,
         "prepare": PrepareConfig,
         "check_data": CheckDataConfig,
         "geometry_init": GeometryInitConfig,

@@ -96,5 +96,5 @@ def annotate_vertices(
         _logger.warning("%s: labels %s are not in %s; their objects are void", scene, unmapped, label_map.path)
     # The last entry answers for -1, "no object".
     table = np.array([(o.instance_id, o.ids.raw_id, o.ids.nyu40_id) for o in objects] + [(0, 0, 0)], np.int64)
-    per_vertex = table[owner[segment_index]]
-    return VertexAnnotation(objects, segments, *per_vertex.T, unmapped)
+    instance_id, raw_id, nyu40_id = table[owner[segment_index]].T
+    return VertexAnnotation(objects, segments, instance_id, raw_id, nyu40_id, unmapped)

@@ -6,12 +6,13 @@ Frames are named by their number without padding, so they are sorted as numbers:
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pano3d.data.scannet.sens import SensHeader, decode_color
+from pano3d.data.scannet.sens import DamagedFrame, SensHeader, decode_color
 from pano3d.types import DataError
 
 _COLOR_SUFFIXES = (".jpg", ".png")
@@ -53,14 +54,14 @@ class ExportedFrames:
             raise DataError(f"reading {self.path}: expected frames 0 to {len(numbers) - 1}, found up to {numbers[-1]}")
         self.poses: NDArray[np.float32] = np.stack([read_matrix(poses[n]) for n in numbers]).astype(np.float32)
         color, depth = self._image(self._color[0]), self._image(self._depth[0])
-        matrices = [
-            read_matrix(self.path / "intrinsic" / f"{kind}_{camera}.txt")
+        matrix = {
+            f"{kind}_{camera}": read_matrix(self.path / "intrinsic" / f"{kind}_{camera}.txt")
             for camera in ("color", "depth")
             for kind in ("intrinsic", "extrinsic")
-        ]
+        }
         self.header = SensHeader(
-            "exported",
-            *matrices,
+            sensor="exported",
+            **matrix,
             color_codec=self._color[0].suffix[1:],
             depth_codec="png",
             color_size=(color.shape[1], color.shape[0]),
@@ -80,10 +81,10 @@ class ExportedFrames:
             raise DataError(f"reading {self.path / folder}: {what}; expected the text export of a .sens file")
         return {int(path.stem): path for path in paths}
 
-    def _image(self, path: Path) -> NDArray[np.generic]:
+    def _image(self, path: Path) -> NDArray[Any]:
         image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
         if image is None:
-            raise DataError(f"reading {path}: not an image")
+            raise DamagedFrame(f"reading {path}: not an image")
         return image
 
     def color(self, frame: int, reduction: int = 1) -> NDArray[np.uint8]:
@@ -92,12 +93,12 @@ class ExportedFrames:
         image = decode_color(path.read_bytes(), reduction)
         width, height = self.header.color_size
         if image is None or image.shape[:2] != (height // reduction, width // reduction):
-            raise DataError(f"reading {path}: expected an image of {width}x{height}")
+            raise DamagedFrame(f"reading {path}: expected an image of {width}x{height}")
         return image
 
     def depth(self, frame: int) -> NDArray[np.uint16]:
         """(h w) millimetres, 0 = missing."""
         image = self._image(self._depth[frame])
         if image.dtype != np.uint16 or image.shape != self.header.depth_size[::-1]:
-            raise DataError(f"reading {self._depth[frame]}: expected 16-bit depth of {self.header.depth_size}")
+            raise DamagedFrame(f"reading {self._depth[frame]}: expected 16-bit depth of {self.header.depth_size}")
         return image

@@ -120,7 +120,7 @@ def open_frames(scan: ScanFolder) -> SensFile | ExportedFrames:
 
 def usable_frames(poses: NDArray[np.float32]) -> NDArray[np.int64]:
     """Numbers of the frames whose pose is known: every entry finite, a rotation, nothing below it but 0 0 0 1."""
-    finite = np.isfinite(poses).all(axis=(1, 2))
+    finite = np.asarray(np.isfinite(poses).all(axis=(1, 2)))
     safe = np.where(finite[:, None, None], poses, np.eye(4, dtype=np.float32)).astype(np.float64)
     rotation = safe[:, :3, :3]
     turned = np.abs(rotation @ rotation.transpose(0, 2, 1) - np.eye(3)).max(axis=(1, 2)) < 1e-2

@@ -47,6 +47,10 @@ class SensHeader:
     num_frames: int
 
 
+class DamagedFrame(DataError):
+    """One frame of a recording cannot be decoded; the others can."""
+
+
 def decode_color(data: bytes, reduction: int) -> NDArray[np.uint8] | None:
     """(H W 3) RGB of an encoded image at 1, 1/2, 1/4 or 1/8 of its size; None where it is none."""
     flags = _REDUCED.get(reduction, cv2.IMREAD_COLOR) | cv2.IMREAD_IGNORE_ORIENTATION
@@ -112,7 +116,10 @@ class SensFile:
         width, height, depth_width, depth_height = sizes
         header = SensHeader(
             sensor,
-            *matrices,
+            intrinsic_color=matrices[0],
+            extrinsic_color=matrices[1],
+            intrinsic_depth=matrices[2],
+            extrinsic_depth=matrices[3],
             color_codec=COLOR_CODECS[color_codec],
             depth_codec=DEPTH_CODECS[depth_codec],
             color_size=(width, height),
@@ -208,8 +215,8 @@ class SensFile:
             raise self._wrong(frame, "depth", f"{len(data)} bytes, {width}x{height} uint16 need {wanted}")
         return np.frombuffer(data, "<u2").reshape(height, width).astype(np.uint16)
 
-    def _wrong(self, frame: int, layer: str, found: str) -> DataError:
-        return DataError(f"reading {self.path}: frame {frame}: {layer}: {found}; the payload is damaged")
+    def _wrong(self, frame: int, layer: str, found: str) -> DamagedFrame:
+        return DamagedFrame(f"reading {self.path}: frame {frame}: {layer}: {found}; the payload is damaged")
 
     def imu(self) -> tuple[NDArray[np.float64], NDArray[np.uint64]]:
         """Rotation rate, acceleration, magnetic field, attitude and gravity (N 5 3), and their times (N,)."""

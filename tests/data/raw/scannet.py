@@ -94,7 +94,7 @@ def write_sens(
     out.write(struct.pack("<2i4IfQ", color_codec, depth_codec, *COLOR_SIZE, *DEPTH_SIZE, 1000.0, count))
     for number, (pose, color, depth) in enumerate(zip(scan.poses, scan.colors, scan.depths, strict=True)):
         bgr = np.ascontiguousarray(color[..., ::-1])
-        color_bytes = {0: color.tobytes, 1: lambda: encode(bgr, ".png"), 2: lambda: encode(bgr, ".jpg")}[color_codec]()
+        color_bytes = encode(bgr, (".png", ".jpg")[color_codec - 1]) if color_codec else color.tobytes()
         depth_bytes = depth.astype("<u2").tobytes()
         if depth_codec == 1:
             depth_bytes = zlib.compress(depth_bytes)

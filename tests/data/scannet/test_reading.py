@@ -47,7 +47,8 @@ def test_the_stream_comes_out_as_it_was_written(scan: RawScan) -> None:
     for number in range(6):
         np.testing.assert_array_equal(out["depth"][number], scan.depths[number])
         off = np.abs(out["color"][number].astype(int) - scan.colors[number])
-        assert np.median(off) <= 2 and off.mean() < 4
+        assert np.median(off) <= 2
+        assert off.mean() < 4
     np.testing.assert_allclose(out["poses"], np.stack(scan.poses), atol=1e-6)
     assert out["usable_frames"].tolist() == [0, 1, 3, 4, 5]
     np.testing.assert_allclose(out["intrinsic_color"][:3, :3], K_COLOR, atol=1e-5)
@@ -179,7 +180,8 @@ def test_a_label_without_a_row_is_void_with_a_warning(scan: RawScan, caplog: pyt
     edit_aggregation(scan, lambda groups: groups[7].update(label="thing from elsewhere"))
     out = read(scan)
     table = scan.mesh.thing == 7
-    assert not out["raw_id"][table].any() and not out["nyu40_id"][table].any()
+    assert not out["raw_id"][table].any()
+    assert not out["nyu40_id"][table].any()
     assert set(out["instance_id"][table]) == {8}
     assert "thing from elsewhere" in caplog.text
 
