@@ -36,6 +36,7 @@ COMMANDS = {
     "verify": "compare a reproduction's metrics with the committed ones",
     "import-weights": "an official MUSt3R or Pi3 checkpoint as a model folder of ours",
     "text-classes": "a file of named text embeddings from a CLIP or SigLIP text tower",
+    "fingerprint": "names, sizes and digests of a dataset's raw files, for DVC to depend on",
     "register": "give the reproduction's models a version in the registry",
 }
 

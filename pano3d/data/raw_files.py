@@ -65,10 +65,12 @@ def stamp(paths: list[Path], root: Path) -> str:
 
 @dataclass(frozen=True)
 class RawScene:
-    """One scene on disk. build: its archive's content, picklable. sources: every file that shapes it, by name."""
+    """One scene on disk. build: its archive's content, picklable, whose provenance lists `sources`: every file below
+    `folder` that shapes it, by name."""
 
     split: str
     name: str
+    folder: Path
     build: Callable[[], SceneContent]
     sources: list[Path]
 
@@ -123,30 +125,43 @@ def sources_digest(sources: list[dict[str, Any]]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def read_fingerprint(path: Path) -> dict[str, str]:
-    """Scene -> digest of its raw files; empty where no scene was fingerprinted yet.
+@dataclass(frozen=True)
+class Fingerprint:
+    """whole: whether large files were digested whole. scenes: digest of each scene's raw files, empty where none was
+    fingerprinted yet."""
+
+    whole: bool
+    scenes: dict[str, str]
+
+
+def read_fingerprint(path: Path) -> Fingerprint:
+    """A file that `pano3d fingerprint` wrote.
 
     Raises:
         DataError: missing, or not a fingerprint.
     """
-    scenes = read_json(path).get("scenes")
+    content = read_json(path)
+    scenes = content.get("scenes")
     if not isinstance(scenes, dict) or not all(
         isinstance(entry, dict) and "sha256" in entry for entry in scenes.values()
     ):
         raise DataError(f"reading {path}: not a fingerprint; make it with `pano3d fingerprint`")
-    return {scene: str(entry["sha256"]) for scene, entry in scenes.items()}
+    return Fingerprint(
+        bool(content.get("whole", False)), {scene: str(entry["sha256"]) for scene, entry in scenes.items()}
+    )
 
 
-def build_known(build: Callable[[], SceneContent], expected: str) -> SceneContent:
-    """Build a scene and refuse it where its raw files are not those of the fingerprint.
+def build_known(scene: RawScene, known: Fingerprint) -> SceneContent:
+    """Build a scene whose raw files are those of the fingerprint; they are compared before anything is built.
 
     Raises:
         DataError: they are not.
     """
-    content = build()
-    if sources_digest(content.provenance["sources"]) != expected:
+    sources = describe_sources(scene.sources, scene.folder, known.whole)
+    if sources_digest(sources) != known.scenes.get(scene.name):
+        what = "are not those of" if scene.name in known.scenes else "are not in"
         raise DataError(
-            f"preparing {content.name}: its raw files are not those of the committed fingerprint; restore them, or run "
-            "`pano3d fingerprint` and commit what changed"
+            f"preparing {scene.name}: its raw files {what} the committed fingerprint; restore them, or run `pano3d "
+            "fingerprint` and commit what changed"
         )
-    return content
+    return scene.build()

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections import Counter
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,7 +21,7 @@ from tqdm import tqdm
 from pano3d import config, tracking
 from pano3d.data.archive import read_scene
 from pano3d.data.preparation import SceneTask, prepare_scenes
-from pano3d.data.raw_files import RawDataset, build_known, read_fingerprint, stamp
+from pano3d.data.raw_files import Fingerprint, RawDataset, build_known, read_fingerprint, stamp
 from pano3d.data.rooms.config import SPLITS, RoomsConfig
 from pano3d.data.rooms.generate import generate_scene, scene_names
 from pano3d.data.scannet.scene import ScanNetDataset
@@ -81,7 +81,7 @@ def run(params: Path, output: Path, fingerprint: Path | None = None) -> None:
     prepare = config.load(params, PrepareConfig, "prepare")
     dataset: Dataset = config.load(params, Dataset, "dataset")
     seed = int(settings["seed"])
-    known = {} if fingerprint is None else read_fingerprint(fingerprint)
+    known = Fingerprint(False, {}) if fingerprint is None else read_fingerprint(fingerprint)
     todo = rooms_work(dataset, seed) if isinstance(dataset, RoomsDataset) else scan_work(dataset, known)
     key = config.digest({"dataset": settings["dataset"], "seed": seed, "source": _source_digest(dataset)})
     work = work_folder() / "prepare" / key[:16]
@@ -128,20 +128,15 @@ def raw_dataset(dataset: ScanNetDataset) -> RawDataset:
     return scannet_scenes(dataset)
 
 
-def scan_work(dataset: ScanNetDataset, known: dict[str, str]) -> Work:
-    """Every scene on disk.
-
-    Args:
-        known: digest of the raw files of each scene, empty where they were not fingerprinted; a scene that is not among
-            them has a digest that no files have, and is refused when it is built.
-    """
+def scan_work(dataset: ScanNetDataset, known: Fingerprint) -> Work:
+    """Every scene on disk; where a fingerprint is given, only from the files it knows."""
     raw = raw_dataset(dataset)
     tasks = [
         SceneTask(
             scene.split,
             scene.name,
-            partial(build_known, scene.build, known.get(scene.name, "")) if known else scene.build,
-            config.digest([stamp(scene.sources, raw.root), known.get(scene.name)]),
+            partial(build_known, scene, known) if known.scenes else scene.build,
+            config.digest([stamp(scene.sources, raw.root), known.scenes.get(scene.name)]),
         )
         for scene in raw.scenes
     ]
@@ -183,10 +178,11 @@ def _executor(workers: int) -> AbstractContextManager[Executor]:
     address = os.environ.get("PANO3D_CLUSTER")
     if address:
         return _cluster(address)
+    count = workers or os.cpu_count() or 1
+    if count == 1:
+        return ThreadPoolExecutor(1)  # one worker needs no process of its own
     # Not forked: the parent runs threads of its own, which a fork would leave half alive.
-    return ProcessPoolExecutor(
-        workers or os.cpu_count() or 1, mp_context=get_context("forkserver"), initializer=_single_thread
-    )
+    return ProcessPoolExecutor(count, mp_context=get_context("forkserver"), initializer=_single_thread)
 
 
 def _cluster(address: str) -> AbstractContextManager[Executor]:

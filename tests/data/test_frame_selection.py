@@ -33,7 +33,10 @@ def test_the_sharpest_of_each_window():
 
 def test_coverage_takes_what_shows_most_that_is_new():
     shown = {0: [1, 2], 1: [1, 2, 3, 4], 3: [3, 4, 5], 4: [9], 5: [9], 8: [], 9: [1]}
-    places = lambda frame: np.array(shown[frame], np.int64)
+
+    def places(frame):
+        return np.array(shown[frame], np.int64)
+
     assert choose("coverage", 1, 10, places=places) == [1, 3, 4]
     assert choose("coverage", 1, 2, places=places) == [1, 3]
     assert choose("coverage", 2, 10, places=places) == [0, 3, 5]

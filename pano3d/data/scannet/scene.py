@@ -263,7 +263,9 @@ def raw_scenes(dataset: ScanNetDataset) -> RawDataset:
     listed = wanted_scenes(splits, dataset.scenes, dataset.name)
     present = [(split, folder_of(split, scene)) for split, scene in listed if folder_of(split, scene).is_dir()]
     scenes = [
-        RawScene(split, folder.name, partial(build_scene, dataset, folder, label_map), ScanFolder(folder).sources())
+        RawScene(
+            split, folder.name, folder, partial(build_scene, dataset, folder, label_map), ScanFolder(folder).sources()
+        )
         for split, folder in present
     ]
     return RawDataset(root, scenes, [scene for _, scene in listed], dataset.splits)

@@ -80,8 +80,8 @@ def building(shift: float = 0.0) -> list[Patch]:
     patches += _box(((0.9 + shift, 1.3 + shift), (0.5, 0.9), (0.0, 0.5)), 5)
     patches += _box(((1.0 + shift, 1.4 + shift), (2.2, 2.6), (0.0, 0.6)), 6)
     patches += _box(((1.7, 2.5), (0.9, 1.9), (0.0, 0.72)), 7)
-    patches += _box(((4.4, 5.8), (0.4, 2.2), (0.0, 0.45)), 8)
-    patches += _box(((5.3, 5.7), (0.7, 1.4), (0.45, 0.6)), 9)
+    patches += _box(((4.4 - shift, 5.8 - shift), (0.4, 2.2), (0.0, 0.45)), 8)
+    patches += _box(((5.3 - shift, 5.7 - shift), (0.7, 1.4), (0.45, 0.6)), 9)
     patches += _box(((4.6, 4.9), (2.5, 2.8), (0.0, 0.9)), 10)
     return patches
 
