@@ -26,6 +26,8 @@ from pano3d.data.rooms.config import SPLITS, RoomsConfig
 from pano3d.data.rooms.generate import generate_scene, scene_names
 from pano3d.data.scannet.scene import ScanNetDataset
 from pano3d.data.scannet.scene import raw_scenes as scannet_scenes
+from pano3d.data.scannetpp.scene import ScanNetPPDataset
+from pano3d.data.scannetpp.scene import raw_scenes as scannetpp_scenes
 from pano3d.stages.workspace import work_folder
 from pano3d.types import ConfigError
 
@@ -42,7 +44,8 @@ class RoomsDataset:
     generator: RoomsConfig
 
 
-Dataset = RoomsDataset | ScanNetDataset
+ScanDataset = ScanNetDataset | ScanNetPPDataset
+Dataset = RoomsDataset | ScanDataset
 
 
 @dataclass(frozen=True)
@@ -123,12 +126,12 @@ def rooms_work(dataset: RoomsDataset, seed: int) -> Work:
     return Work(tasks, sum(rooms.frames.of(task.split) for task in tasks), skip_broken=False)
 
 
-def raw_dataset(dataset: ScanNetDataset) -> RawDataset:
+def raw_dataset(dataset: ScanDataset) -> RawDataset:
     """The raw scenes of a dataset that is on disk."""
-    return scannet_scenes(dataset)
+    return scannetpp_scenes(dataset) if isinstance(dataset, ScanNetPPDataset) else scannet_scenes(dataset)
 
 
-def scan_work(dataset: ScanNetDataset, known: Fingerprint) -> Work:
+def scan_work(dataset: ScanDataset, known: Fingerprint) -> Work:
     """Every scene on disk; where a fingerprint is given, only from the files it knows."""
     raw = raw_dataset(dataset)
     tasks = [

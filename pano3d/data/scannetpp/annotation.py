@@ -1,4 +1,4 @@
-"""Objects of a ScanNet++ mesh: overlapping sets of vertices with free-text labels, and what the benchmark makes of them."""
+"""Objects of a ScanNet++ mesh: overlapping sets of vertices with free-text labels, and their benchmark classes."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class MeshAnnotation:
 
 
 def read_mesh_annotation(scans: Path, num_vertices: int) -> MeshAnnotation:
-    """Objects of the mesh; a vertex that several claim belongs to the one with the fewest vertices, of equals the first.
+    """Objects of the mesh; a vertex that several claim goes to the one with the fewest vertices; of equals, the first.
 
     Raises:
         DataError: the segments are not one per vertex, an object names a vertex that is not there, or an id occurs
@@ -121,8 +121,8 @@ def read_mesh_annotation(scans: Path, num_vertices: int) -> MeshAnnotation:
     indices = whole_numbers(read_json(path).get("segIndices"), f"reading {path}: segIndices")
     if not np.array_equal(indices, np.arange(num_vertices)):
         raise DataError(
-            f"reading {path}: expected one segment per vertex, 0 to {num_vertices - 1}, found {len(indices)} in another "
-            "order or of another mesh"
+            f"reading {path}: expected one segment per vertex, 0 to {num_vertices - 1}, found {len(indices)} in "
+            "another order or of another mesh"
         )
     path = scans / "segments_anno.json"
     groups = read_json(path).get("segGroups")

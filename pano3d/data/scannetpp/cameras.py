@@ -1,7 +1,7 @@
-"""Cameras of ScanNet++ as COLMAP's text model or nerfstudio's transforms.json writes them, in this project's convention.
+"""Cameras of ScanNet++ from COLMAP's text model or nerfstudio's transforms.json, in this project's convention.
 
-COLMAP puts the centre of the first pixel at (0.5, 0.5); here pixel centres are integers, so 0.5 is taken off the principal
-point on reading. OpenCV, which undistorts, counts the same way.
+COLMAP puts the centre of the first pixel at (0.5, 0.5); here pixel centres are integers, so 0.5 is taken off the
+principal point on reading. OpenCV, which undistorts, counts the same way.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 
 @dataclass(frozen=True)
 class RawCamera:
-    """model: COLMAP's name. size: (width, height). params: fx fy cx cy and the distortion; pixel centres at integers."""
+    """model: COLMAP's name. size: (width, height). params: fx fy cx cy and distortion; pixel centres at integers."""
 
     model: str
     size: tuple[int, int]

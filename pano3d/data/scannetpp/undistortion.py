@@ -1,7 +1,7 @@
 """Fisheye and OpenCV images to pinhole images, as ScanNet++'s toolkit does it, with pixel centres at integers.
 
-The toolkit hands COLMAP's matrix to OpenCV as it is, half a pixel off; here the principal point was corrected on reading, so
-that the result agrees with the mesh.
+The toolkit hands COLMAP's matrix to OpenCV as it is, half a pixel off; here the principal point was corrected on
+reading, so that the result agrees with the mesh.
 """
 
 from __future__ import annotations
