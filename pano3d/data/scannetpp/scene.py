@@ -235,7 +235,10 @@ class _Views:
 
     def _undistortion(self, image: PosedImage) -> Undistortion:
         """One per camera, of which a scene has one or a few."""
-        return self._undistortions.setdefault(id(image.camera), Undistortion(image.camera))
+        key = id(image.camera)
+        if key not in self._undistortions:
+            self._undistortions[key] = Undistortion(image.camera)
+        return self._undistortions[key]
 
     def _frame(self, image: PosedImage) -> Frame:
         options, place, camera = self._dataset.views, self._place, self._dataset.camera

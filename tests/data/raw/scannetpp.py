@@ -1,4 +1,4 @@
-"""Writes ScanNet++ scenes format-true: fisheye DSLR, iPhone with depth.bin, COLMAP and nerfstudio cameras, annotation."""
+"""Writes ScanNet++ scenes format-true: fisheye DSLR, iPhone with depth.bin, COLMAP and nerfstudio cameras, objects."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ PHONE = np.array([150.0, 151.0, 96.3, 71.9, 0.02, -0.01, 0.001, -0.001])
 PHONE_FRAMES = (4, 0)  # registered, in the file's order
 CHAIR, BLANKET, DROPPED, UNKNOWN = 5, 6, 7, 4
 
-# Raw labels; map_benchmark.csv renames one and drops another, and one is no class of the benchmark at all.
-LABELS = {0: "floor", 1: "ceiling", 2: "wall", 3: "wall", UNKNOWN: "zzz unknown", CHAIR: "chair", BLANKET: "stool thing",
-          DROPPED: "remove me", BED: "bed", PILLOW: "pillow"}  # fmt: skip
+# Raw labels: map_benchmark.csv renames one and drops another, and one is no class of the benchmark.
+LABELS = {0: "floor", 1: "ceiling", 2: "wall", 3: "wall", UNKNOWN: "zzz unknown", CHAIR: "chair",
+          BLANKET: "stool thing", DROPPED: "remove me", BED: "bed", PILLOW: "pillow"}  # fmt: skip
 
 
 @dataclass

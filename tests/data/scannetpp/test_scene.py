@@ -112,9 +112,7 @@ def test_the_archive_agrees_with_the_building(raw: RawScene) -> None:
     hidden = content.frames[1].depth_mm == 0
     assert hidden.sum() > 400
     assert not content.frames[1].segment_id[hidden].any()
-    assert (
-        not content.frames[1].color[hidden].max(axis=-1).mean() > 20
-    )  # black, but for JPEG-free resampling at its rim
+    assert not content.frames[1].color[hidden].max(axis=-1).mean() > 20  # black, the rim apart
     assert len(content.surface.xyz) == len(raw.mesh.vertices) - 2
 
 
