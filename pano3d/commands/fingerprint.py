@@ -5,21 +5,20 @@ from __future__ import annotations
 import argparse
 import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 from tqdm import tqdm
 
 from pano3d import config
+from pano3d.data.datasets import Dataset, RoomsDataset, raw_dataset
 from pano3d.data.raw_files import RawScene, describe_sources, sources_digest
-from pano3d.stages.compose import Selection
-from pano3d.stages.prepare import Dataset, RoomsDataset, raw_dataset
 from pano3d.types import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", help="an option of params/dataset; its raw root comes from the environment")
     parser.add_argument("--params", type=Path, default=Path("params"))
+    parser.add_argument("--override", nargs="*", default=[], help="as in params/run.yaml: dataset.splits=[train]")
     parser.add_argument("--output", type=Path, default=None, help="default: fingerprints/<dataset>.json")
     parser.add_argument(
         "--whole", action="store_true", help="digest whole files; else files over 64 MiB by size and samples of them"
@@ -32,8 +31,7 @@ def main(args: argparse.Namespace) -> int:
     Raises:
         ConfigError: the dataset is generated, or its raw root is not set.
     """
-    selection = replace(config.load(args.params / "run.yaml", Selection), dataset=args.dataset)
-    composed = config.compose(args.params, selection.words(next(iter(selection.backbones))))
+    composed = config.compose(args.params, [f"dataset={args.dataset}", *args.override])
     dataset: Dataset = config.load(composed, Dataset, "dataset")
     if isinstance(dataset, RoomsDataset):
         raise ConfigError(f"fingerprint {args.dataset}: it is generated and has no raw files")

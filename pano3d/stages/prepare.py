@@ -13,39 +13,22 @@ from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 from tqdm import tqdm
 
 from pano3d import config, tracking
 from pano3d.data.archive import read_scene
+from pano3d.data.datasets import Dataset, RoomsDataset, ScanDataset, raw_dataset
 from pano3d.data.preparation import SceneTask, prepare_scenes
-from pano3d.data.raw_files import Fingerprint, RawDataset, build_known, read_fingerprint, stamp
-from pano3d.data.rooms.config import SPLITS, RoomsConfig
+from pano3d.data.raw_files import Fingerprint, build_known, read_fingerprint, stamp
+from pano3d.data.rooms.config import SPLITS
 from pano3d.data.rooms.generate import generate_scene, scene_names
-from pano3d.data.scannet.scene import ScanNetDataset
-from pano3d.data.scannet.scene import raw_scenes as scannet_scenes
-from pano3d.data.scannetpp.scene import ScanNetPPDataset
-from pano3d.data.scannetpp.scene import raw_scenes as scannetpp_scenes
 from pano3d.stages.workspace import work_folder
 from pano3d.types import ConfigError
 
 SUMMARY = "summary.json"
-
-
-@dataclass(frozen=True)
-class RoomsDataset:
-    """The generated rooms as a dataset. license: of the pictures and of every model trained on them alone."""
-
-    name: Literal["rooms"]
-    label_space: Literal["scannet20"]
-    license: str
-    generator: RoomsConfig
-
-
-ScanDataset = ScanNetDataset | ScanNetPPDataset
-Dataset = RoomsDataset | ScanDataset
 
 
 @dataclass(frozen=True)
@@ -124,11 +107,6 @@ def rooms_work(dataset: RoomsDataset, seed: int) -> Work:
         for index, name in enumerate(scene_names(rooms, split))
     ]
     return Work(tasks, sum(rooms.frames.of(task.split) for task in tasks), skip_broken=False)
-
-
-def raw_dataset(dataset: ScanDataset) -> RawDataset:
-    """The raw scenes of a dataset that is on disk."""
-    return scannetpp_scenes(dataset) if isinstance(dataset, ScanNetPPDataset) else scannet_scenes(dataset)
 
 
 def scan_work(dataset: ScanDataset, known: Fingerprint) -> Work:
