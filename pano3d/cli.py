@@ -46,6 +46,7 @@ COMMANDS = {
     "text-classes": "a file of named text embeddings from a CLIP or SigLIP text tower",
     "release": "a trained model as half-precision weights with a measured card, for weights/",
     "ablation-table": "the runs of an ablation as a table, a figure and MLflow runs",
+    "fingerprint": "names, sizes and digests of a dataset's raw files, for DVC to depend on",
     "register": "give the reproduction's models a version in the registry",
     "promote": "make a registered version the champion, if the gate lets it",
     "rollback": "make the previous champion the champion again",

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import Any, Literal
 
 from pano3d.types import DataError
 
@@ -70,3 +70,9 @@ def _color(entry: dict[str, Any], index: int, total: int) -> tuple[int, int, int
         return int(entry["r"]), int(entry["g"]), int(entry["b"])
     red, green, blue = colorsys.hsv_to_rgb(index / total, 0.55, 0.9)
     return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def scannet_split(name: Literal["train", "val", "test"]) -> tuple[str, ...]:
+    """Scenes of an official split of ScanNet v2, which ScanNet200 shares, in the official order."""
+    text = (resources.files("pano3d.data") / "classes" / "scannet_v2_splits.json").read_text(encoding="utf-8")
+    return tuple(json.loads(text)[name])

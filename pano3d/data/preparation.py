@@ -20,15 +20,24 @@ MANIFEST = "manifest.parquet"
 
 @dataclass(frozen=True)
 class SceneTask:
-    """One scene to make: `build()` returns its content, the same at every call. It must be picklable."""
+    """One scene to make: `build()` returns its content, the same at every call. It must be picklable.
+
+    source: what identifies its raw files; a finished archive made from others is made again.
+    """
 
     split: str
     name: str
     build: Callable[[], SceneContent]
+    source: str = ""
 
 
 def prepare_scenes(
-    tasks: list[SceneTask], work: Path, output: Path, executor: Executor, on_done: Callable[[int], object]
+    tasks: list[SceneTask],
+    work: Path,
+    output: Path,
+    executor: Executor,
+    on_done: Callable[[int], object],
+    on_failure: Callable[[SceneTask, str], object] | None = None,
 ) -> pd.DataFrame:
     """Build every scene that `work` does not hold yet, then publish all of them in `output` with a manifest.
 
@@ -38,12 +47,15 @@ def prepare_scenes(
 
     Args:
         on_done: called with the number of frames of each finished scene.
+        on_failure: called for each scene that failed, with the reason; the others are then published. Without it a
+            failure is an error.
 
     Returns:
         The manifest, sorted by split and scene.
 
     Raises:
-        DataError: a scene failed (all failures are named), or a name occurs twice.
+        DataError: a scene failed and `on_failure` is not given, or every scene of a split failed (failures are named);
+            or a name occurs twice.
     """
     names = [(task.split, task.name) for task in tasks]
     if len(set(names)) != len(names):
@@ -58,6 +70,8 @@ def prepare_scenes(
                 row = future.result()
             except (DataError, OSError) as error:
                 failures.append(f"{task.split}/{task.name}: {error}")
+                if on_failure is not None:
+                    on_failure(task, str(error))
                 continue
             rows.append(row)
             on_done(int(str(row["frames"])))
@@ -65,7 +79,8 @@ def prepare_scenes(
         # Asked to stop: leaving the executor waits for the scenes begun, not for all that are queued.
         for future in futures:
             future.cancel()
-    if failures:
+    empty = {task.split for task in tasks} - {row["split"] for row in rows}
+    if failures and (on_failure is None or empty):
         raise DataError(
             f"preparing: {len(failures)} of {len(tasks)} scenes failed, {len(rows)} are kept for the next try:\n  "
             + "\n  ".join(sorted(failures))
@@ -77,7 +92,11 @@ def prepare_scenes(
 
 def _build(task: SceneTask, work: Path) -> dict[str, object]:
     path = work / task.split / f"{task.name}.zip"
-    if not path.exists():
+    stamp = path.with_suffix(".source")
+    if not path.exists() or (stamp.read_text(encoding="ascii") if stamp.exists() else "") != task.source:
+        path.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stamp.write_text(task.source, encoding="ascii")
         write_scene(path, task.build())
     return describe(path, task.split)
 

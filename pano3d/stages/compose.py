@@ -85,18 +85,19 @@ def check(composed: dict[str, Any], where: str) -> None:
 def schemas() -> dict[str, Any]:
     """The dataclass behind each section. Imported here, so that reading this module does not import the rooms."""
     from pano3d.data.contracts import CheckDataConfig
+    from pano3d.data.datasets import Dataset
     from pano3d.evaluation import EvaluationConfig
     from pano3d.model import BackboneChoice, HeadConfig
     from pano3d.stages.compare_confidence import CompareConfidenceConfig
     from pano3d.stages.geometry_init import GeometryInitConfig
     from pano3d.stages.joint_finetune import JointFinetuneConfig
-    from pano3d.stages.prepare import PrepareConfig, RoomsDataset
+    from pano3d.stages.prepare import PrepareConfig
     from pano3d.stages.report import ReportConfig
 
     return {
         "backbone": BackboneChoice,
         "head": HeadConfig,
-        "dataset": RoomsDataset,
+        "dataset": Dataset,
         "prepare": PrepareConfig,
         "check_data": CheckDataConfig,
         "geometry_init": GeometryInitConfig,

@@ -1,0 +1,1 @@
+"""Tiny raw scenes in the datasets' own formats, written by the tests that read them back."""
