@@ -108,7 +108,7 @@ def test_upright_turns_minus_y_up() -> None:
 
 def test_the_interactive_viewer_follows_its_controls() -> None:
     complaints: list[str] = []
-    viewer = CloudViewer(cloud(20_000), "127.0.0.1", 0, 10_000)
+    viewer = CloudViewer(cloud(10_000), "127.0.0.1", 0, 20_000)
     try:
         assert viewer.url.startswith("http://127.0.0.1:")
         assert viewer.drawn == 10_000
