@@ -191,9 +191,9 @@ def frusta(scene: PanopticScene, depth: float) -> NDArray[np.float64]:
     for pose, k in zip(scene.world_from_camera, scene.intrinsics):
         with np.errstate(divide="ignore", invalid="ignore"):
             rays = (corners - [k[0, 2], k[1, 2], 0]) / [k[0, 0], k[1, 1], 1] * depth
-        shapes.append(apply_transform(pose, np.concatenate([np.zeros((1, 3)), rays])))
-    every = np.stack(shapes)
-    return every[np.isfinite(every).all(axis=(1, 2))]
+        if np.isfinite(rays).all() and np.isfinite(pose).all():
+            shapes.append(apply_transform(pose, np.concatenate([np.zeros((1, 3)), rays])))
+    return np.stack(shapes) if shapes else np.zeros((0, 5, 3))
 
 
 def read_result(folder: Path) -> Result:

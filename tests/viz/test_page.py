@@ -106,20 +106,17 @@ def test_upright_turns_minus_y_up() -> None:
     assert np.linalg.det(upright_from_world(down)) == pytest.approx(1)
 
 
-def test_the_interactive_viewer_follows_its_controls() -> None:
+def test_the_interactive_viewer_draws_in_a_browser() -> None:
     complaints: list[str] = []
-    viewer = CloudViewer(cloud(20_000), "127.0.0.1", 0, 10_000)
+    viewer = CloudViewer(cloud(10_000), "127.0.0.1", 0, 20_000)
     try:
         assert viewer.url.startswith("http://127.0.0.1:")
         assert viewer.drawn == 10_000
         with open_page(viewer.url, complaints) as page:
             page.get_by_text("hide least sure").wait_for(timeout=60_000)
             wait_until(lambda: share(page, (220, 20, 20), 40) > 0.005, page)
-            page.get_by_role("checkbox").nth(1).uncheck(force=True)  # after `cameras`: the chair
-            wait_until(lambda: viewer.drawn == 5_000, page)
-            wait_until(lambda: share(page, (220, 20, 20), 40) == 0, page)
-            viewer.hide_below(0.5)
-            assert viewer.drawn == 0
+            viewer.hide_below(0.5)  # the table's points are all less sure
+            assert viewer.drawn == 5_000
     finally:
         viewer.stop()
 
