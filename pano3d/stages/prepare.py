@@ -25,6 +25,7 @@ from pano3d.data.preparation import SceneTask, prepare_scenes
 from pano3d.data.raw_files import Fingerprint, build_known, read_fingerprint, stamp
 from pano3d.data.rooms.config import SPLITS
 from pano3d.data.rooms.generate import generate_scene, scene_names
+from pano3d.processes import die_with_parent
 from pano3d.stages.workspace import work_folder
 from pano3d.types import ConfigError
 
@@ -163,7 +164,7 @@ def _executor(workers: int) -> AbstractContextManager[Executor]:
     if count == 1:
         return ThreadPoolExecutor(1)  # one worker needs no process of its own
     # Not forked: the parent runs threads of its own, which a fork would leave half alive.
-    return ProcessPoolExecutor(count, mp_context=get_context("forkserver"), initializer=_single_thread)
+    return ProcessPoolExecutor(count, mp_context=get_context("forkserver"), initializer=_start_worker)
 
 
 def _cluster(address: str) -> AbstractContextManager[Executor]:
@@ -177,10 +178,11 @@ def _cluster(address: str) -> AbstractContextManager[Executor]:
     return executor
 
 
-def _single_thread() -> None:
-    """Scenes run side by side: threads inside each would only fight."""
+def _start_worker() -> None:
+    """Scenes run side by side: threads inside each would only fight. Nobody waits for a scene once the stage is gone."""
     import cv2
 
+    die_with_parent()
     cv2.setNumThreads(1)
 
 
