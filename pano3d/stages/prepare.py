@@ -179,7 +179,7 @@ def _cluster(address: str) -> AbstractContextManager[Executor]:
 
 
 def _start_worker() -> None:
-    """Scenes run side by side: threads inside each would only fight. Nobody waits for a scene once the stage is gone."""
+    """Scenes run side by side: threads inside each would only fight. None outlives the stage."""
     import cv2
 
     die_with_parent()
