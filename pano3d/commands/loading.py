@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 
-import pano3d
 from pano3d.evaluation import load_reconstructor
 from pano3d.model_files import DESCRIPTION, ModelDescription, read_description
 from pano3d.panoptic.scene import SceneConfig
@@ -17,6 +16,7 @@ from pano3d.tracking.registry import download_model
 from pano3d.types import WeightsError
 
 BACKBONES = ("must3r", "pi3")
+CLONE, INSTALLED = Path(__file__).parents[2], Path(sys.prefix) / "share/pano3d"
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,7 @@ def default_model(backbone: str) -> Path:
         WeightsError: it is not there.
     """
     name = f"weights/{backbone}_tiny_joint"
-    clone, installed = Path(pano3d.__file__).parents[1], Path(sys.prefix) / "share/pano3d"
-    for folder in (clone / name, installed / name):
+    for folder in (CLONE / name, INSTALLED / name):
         if (folder / DESCRIPTION).is_file():
             return folder
     raise WeightsError(

@@ -11,7 +11,7 @@ import pytest
 
 import pano3d
 from pano3d import cli
-from pano3d.commands import reconstruct
+from pano3d.commands import loading, reconstruct
 from pano3d.commands.loading import default_model, load_model
 from pano3d.commands.result_folder import frusta, read_result
 from pano3d.data.archive import write_scene
@@ -219,15 +219,14 @@ def test_ctrl_c_while_writing_keeps_the_arrays(
 def test_without_the_default_model_it_says_how_to_get_one(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    clone = tmp_path / "clone" / "pano3d"
-    clone.mkdir(parents=True)
-    monkeypatch.setattr(pano3d, "__file__", str(clone / "__init__.py"))
+    monkeypatch.setattr(loading, "CLONE", tmp_path / "clone")
+    monkeypatch.setattr(loading, "INSTALLED", tmp_path / "prefix")
     assert cli.main(["reconstruct", str(photos), "-o", str(tmp_path / "out")]) == 1
     error = capsys.readouterr().err
     assert "weights/must3r_tiny_joint is not in this installation" in error
     assert "make repro" in error
-    write_small_model(clone.parent / "weights" / "must3r_tiny_joint")
-    assert default_model("must3r") == clone.parent / "weights" / "must3r_tiny_joint"
+    write_small_model(tmp_path / "clone/weights/must3r_tiny_joint")
+    assert default_model("must3r") == tmp_path / "clone/weights/must3r_tiny_joint"
     assert cli.main(["reconstruct", str(photos), "-o", str(tmp_path / "out")]) == 0
     assert "trained on generated rooms only" in capsys.readouterr().out
     assert "generated rooms only" in (tmp_path / "out" / "scene.html").read_text()

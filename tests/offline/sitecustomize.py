@@ -13,7 +13,7 @@ _LOCAL = ("127.", "::1", "localhost", "0.0.0.0", "::")
 
 def _note(what: str) -> None:
     with open(os.environ["PANO3D_CONNECTIONS"], "a", encoding="utf-8") as file:
-        file.write(f"{what}\t{' '.join(sys.orig_argv)[:300]}\n".replace("\r", " "))
+        file.write(f"{what}\t{' '.join(' '.join(sys.orig_argv).split())[:300]}\n")
 
 
 def _is_local(host: object) -> bool:
