@@ -64,7 +64,7 @@ def test_parts_add_up_to_the_whole(paths, backbone, panoptic, accumulate):
     largest = max(float(g.norm()) for g in gradients.values())
     for name, parameter in network.named_parameters():
         if name in gradients:
-            allowed = (1e-2 if "register" in name else 1e-3) * float(gradients[name].norm()) + 1e-6 * largest
+            allowed = (1e-2 if "register" in name else 3e-3) * float(gradients[name].norm()) + 1e-6 * largest
             assert float((parameter.grad - gradients[name]).norm()) <= allowed, name
 
 
