@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ class CloudViewer:
     """One cloud on a viser server. `url` is where it is seen.
 
     Raises:
-        ConfigError: the viewer's packages are missing, or the port is taken.
+        ConfigError: the viewer's packages are missing, or nothing can listen at the address. Where only the port is
+            taken, viser takes the next free one.
     """
 
     def __init__(self, cloud: SceneCloud, host: str, port: int, maximum_points: int) -> None:
@@ -33,10 +35,8 @@ class CloudViewer:
         self._mode, self._least = MODES[0], 0.0
         low, high = np.percentile(self._points, [3, 97], axis=0)
         self._size = 0.002 * float(np.linalg.norm(high - low))
-        try:
-            self.server: Any = viser.ViserServer(host=host, port=port, label=cloud.name, verbose=False)
-        except (OSError, OverflowError) as error:
-            raise ConfigError(f"opening port {port} on {host}: {error}; choose another with --port") from error
+        _check_address(host, port)
+        self.server: Any = viser.ViserServer(host=host, port=port, label=cloud.name, verbose=False)
         self.url = f"http://{host}:{self.server.get_port()}"
         scene = self.server.scene
         scene.set_up_direction("+z")
@@ -129,6 +129,18 @@ class CloudViewer:
 
     def stop(self) -> None:
         self.server.stop()
+
+
+def _check_address(host: str, port: int) -> None:
+    """viser binds in a thread of its own and waits for ever when that fails, so try the address here first."""
+    if not 0 <= port < 2**16:
+        raise ConfigError(f"--port: expected 0 to 65535, got {port}")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.bind(address)
+    except OSError as error:
+        raise ConfigError(f"--host: cannot listen on {host}: {error}; 127.0.0.1 is this machine alone") from error
 
 
 def _colors(cloud: SceneCloud, shown: NDArray[np.int64]) -> dict[str, NDArray[np.uint8]]:

@@ -53,7 +53,7 @@ def test_every_control_does_what_it_says(tmp_path: Path) -> None:
     path, complaints = tmp_path / "scene.html", []
     path.write_text(render_page(cloud(20_000, "</script><b>room"), ["a remark <i>"]), encoding="utf-8")
     with open_page(path.as_uri(), complaints) as page:
-        page.wait_for_function("document.querySelector('.viewer').dataset.drawn > 0")
+        page.wait_for_selector(".viewer[data-drawn]")
         assert drawn(page) == 20_000
         assert share(page, (220, 20, 20)) > 0.01
         assert share(page, (255, 180, 84), 30) > 0.00005  # the camera
@@ -85,7 +85,7 @@ def test_a_million_points_are_shown_soon_and_turn_smoothly(tmp_path: Path) -> No
     path, complaints = tmp_path / "scene.html", []
     path.write_text(render_page(cloud(1_000_000), []), encoding="utf-8")
     with open_page(path.as_uri(), complaints) as page:
-        page.wait_for_function("document.querySelector('.viewer').dataset.drawn == 1000000", timeout=5000 * FAST)
+        page.wait_for_selector(".viewer[data-drawn='1000000']", timeout=5000 * FAST)
         frames = []
         for _ in range(9):
             page.locator("canvas").press("ArrowLeft")
@@ -129,6 +129,7 @@ def wait_until(condition: Any, page: Any, seconds: float = 40) -> None:
     raise AssertionError("it did not come true in time")
 
 
-def test_a_port_out_of_range_is_told() -> None:
-    with pytest.raises(ConfigError, match="--port"):
-        CloudViewer(cloud(100), "127.0.0.1", 99_999, 100)
+@pytest.mark.parametrize(("host", "port", "told"), [("127.0.0.1", 99_999, "--port"), ("203.0.113.1", 0, "--host")])
+def test_an_address_nothing_can_listen_at_is_told(host: str, port: int, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        CloudViewer(cloud(100), host, port, 100)
