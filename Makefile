@@ -43,7 +43,7 @@ lint: setup
 
 # The pipeline's own test runs `make repro PROFILE=smoke` from a clean clone.
 test: lint
-	python -m pytest
+	python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 verify: setup
 	@python -m pano3d verify

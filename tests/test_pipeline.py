@@ -18,7 +18,7 @@ from tests.project import call, clone, environment
 from tests.test_graph import ALL, BACKBONES, TRAINING
 from tests.test_telemetry import beyond, watched
 
-pytestmark = pytest.mark.timeout(1500)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 
 @pytest.fixture(scope="module")
