@@ -34,13 +34,15 @@ def repro(project: Path, *command: str) -> set[str]:
 
 def edit(path: Path, *keys: str, value: object) -> None:
     """Change one value of a YAML file."""
-    content = yaml.safe_load(path.read_text())
+    text = path.read_text()
+    package = text.splitlines()[0] + "\n" if text.startswith("# @package") else ""  # a comment that Hydra reads
+    content = yaml.safe_load(text)
     inner = content
     for key in keys[:-1]:
         inner = inner[key]
     assert inner[keys[-1]] != value
     inner[keys[-1]] = value
-    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    path.write_text(package + yaml.safe_dump(content, sort_keys=False))
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +71,7 @@ def test_a_value_reruns_the_stages_that_read_it(project: Path) -> None:
     assert repro(project) == {"compose"} | every("joint_finetune") | AFTER_JOINT
     edit(params / "geometry_init.yaml", "training", "steps", value=77)
     assert repro(project) == {"compose"} | every("geometry_init") | AFTER_GEOMETRY
-    edit(params / "backbone/pi3_tiny.yaml", "image_width", value=140)
+    edit(params / "backbone/pi3_tiny.yaml", "backbone", "image_width", value=140)
     changed = {"geometry_init", "joint_finetune", *SCORING}
     assert repro(project) == {"compose", "report"} | {f"{stage}@pi3" for stage in changed}
     edit(params / "verify.yaml", "stages", value=["evaluate"])
