@@ -29,6 +29,14 @@ class MeshArrays:
     material: NDArray[np.int32]
 
 
+def cross(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
+    """Cross product of (... 3) and (... 3), bit for bit numpy's, without its checks: rooms take thousands of them."""
+    result = np.empty(np.broadcast_shapes(a.shape, b.shape), np.result_type(a, b))
+    for i, j, k in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
+        result[..., i] = a[..., j] * b[..., k] - a[..., k] * b[..., j]
+    return result
+
+
 @cache
 def _grid_triangles(rows: int, columns: int) -> NDArray[np.int32]:
     """Two triangles per cell of a (rows x columns) vertex grid, counter-clockwise in (column, row)."""
@@ -52,9 +60,9 @@ class ObjectMesh:
     def add(self, vertices: NDArray[Any], normals: NDArray[Any], triangles: NDArray[np.int32], material: int) -> None:
         """Append a part. Triangles without area (poles of lathes) are dropped, and all are turned to their normals."""
         corners = vertices[triangles]
-        cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-        is_reversed = (cross * normals[triangles].sum(1)).sum(1) < 0
-        triangles = np.where(is_reversed[:, None], triangles[:, ::-1], triangles)[np.abs(cross).max(1) > 1e-10]
+        area = cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        is_reversed = (area * normals[triangles].sum(1)).sum(1) < 0
+        triangles = np.where(is_reversed[:, None], triangles[:, ::-1], triangles)[np.abs(area).max(1) > 1e-10]
         self._append(vertices, normals, triangles, material)
 
     def _append(
@@ -199,9 +207,9 @@ class ObjectMesh:
         tangent = np.gradient(line, axis=0)
         tangent /= np.maximum(np.linalg.norm(tangent, axis=1, keepdims=True), 1e-9)
         helper = np.where(np.abs(tangent[:, 2:]) < 0.9, np.array([[0.0, 0, 1]]), np.array([[1.0, 0, 0]]))
-        side = np.cross(tangent, helper)
+        side = cross(tangent, helper)
         side /= np.linalg.norm(side, axis=1, keepdims=True)
-        other = np.cross(tangent, side)
+        other = cross(tangent, side)
         angle = np.linspace(0, 2 * np.pi, segments + 1)
         normal = np.cos(angle)[None, :, None] * side[:, None] + np.sin(angle)[None, :, None] * other[:, None]
         vertices = line[:, None] + radius * normal
@@ -210,7 +218,7 @@ class ObjectMesh:
     def sheet(self, points: NDArray[Any], material: int, thickness: float = 0.008) -> None:
         """A thin cloth through a (rows, columns, 3) grid, seen and lit from both sides."""
         rows, columns = points.shape[:2]
-        normal = np.cross(np.gradient(points, axis=1), np.gradient(points, axis=0))
+        normal = cross(np.gradient(points, axis=1), np.gradient(points, axis=0))
         normal /= np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), 1e-9)
         triangles = _grid_triangles(rows, columns)
         for sign in (1.0, -1.0):

@@ -7,7 +7,7 @@ patterns fade where a pixel is wider than their period. Points are grouped by te
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,15 +65,40 @@ class TexturePoints:
         self, p: FloatArray, face_axis: IntArray, material: IntArray, columns: MaterialColumns, footprint: FloatArray
     ):
         self.p = p
-        self.u = np.where(face_axis == 0, p[:, 1], p[:, 0])
-        self.v = np.where(face_axis == 2, p[:, 1], p[:, 2])
-        self.color = columns.color[material]
-        self.second = columns.second[material]
-        self.scale = columns.scale[material]
-        self.size = columns.size[material]
-        self.axis = columns.axis[material]
-        self.seed = columns.seed[material]
         self.footprint = footprint
+        self._face_axis, self._material, self._columns = face_axis, material, columns
+
+    @cached_property
+    def u(self) -> FloatArray:
+        return np.where(self._face_axis == 0, self.p[:, 1], self.p[:, 0])
+
+    @cached_property
+    def v(self) -> FloatArray:
+        return np.where(self._face_axis == 2, self.p[:, 1], self.p[:, 2])
+
+    @cached_property
+    def color(self) -> FloatArray:
+        return self._columns.color.take(self._material, axis=0)
+
+    @cached_property
+    def second(self) -> FloatArray:
+        return self._columns.second.take(self._material, axis=0)
+
+    @cached_property
+    def scale(self) -> FloatArray:
+        return self._columns.scale.take(self._material)
+
+    @cached_property
+    def size(self) -> FloatArray:
+        return self._columns.size.take(self._material, axis=0)
+
+    @cached_property
+    def axis(self) -> IntArray:
+        return self._columns.axis.take(self._material)
+
+    @cached_property
+    def seed(self) -> IntArray:
+        return self._columns.seed.take(self._material)
 
     def fade(self, period: FloatArray | float) -> FloatArray:
         """1 for a pattern well above the pixel, 0 where the pixel swallows it."""
@@ -267,13 +292,18 @@ def albedo(
     Returns:
         (N 3) float32 in [0, 1].
     """
-    result = np.empty_like(position)
-    kind = columns.kind[material]
+    # Numbers of 8 bits are sorted in linear time.
+    kind = columns.kind.astype(np.uint8).take(material)
     order = np.argsort(kind, kind="stable")
-    bounds = np.searchsorted(kind[order], np.arange(len(KINDS) + 1))
-    for index, name in enumerate(KINDS):
-        rows = order[bounds[index] : bounds[index + 1]]
-        if len(rows):
+    bounds = np.concatenate([[0], np.bincount(kind, minlength=len(KINDS)).cumsum()])
+    position, face_axis = position.take(order, axis=0), face_axis.take(order)
+    material, footprint = material.take(order), footprint.take(order)
+    sorted_result = np.empty_like(position)
+    for name, start, end in zip(KINDS, bounds[:-1], bounds[1:], strict=True):
+        if start < end:
+            rows = slice(start, end)
             points = TexturePoints(position[rows], face_axis[rows], material[rows], columns, footprint[rows])
-            result[rows] = _TEXTURES[name](points)
-    return np.clip(result, 0, 0.95, out=result)
+            np.clip(_TEXTURES[name](points), 0, 0.95, out=sorted_result[rows])
+    result = np.empty_like(position)
+    result[order] = sorted_result
+    return result
