@@ -51,9 +51,7 @@ def assemble(plan: RoomPlan) -> RoomGeometry:
         material.append(mesh.material)
         owner.append(np.full(len(mesh.triangles), index, np.int32))
         corner = mesh.vertices[mesh.triangles]
-        axis.append(
-            np.abs(cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])).argmax(1).astype(np.int32)
-        )
+        axis.append(np.abs(cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])).argmax(1).astype(np.int32))
         offset += len(mesh.vertices)
     joined = np.concatenate(vertices)
     faces = np.concatenate(triangles)
@@ -99,7 +97,7 @@ class RayScene:
 
         # Open3D's stubs know tensors of Python lists only.
         core: Any = o3d.core
-        self._tensor = core.Tensor
+        self._tensor = core.Tensor.from_numpy  # shares the memory: rays are not copied again
         kept = np.arange(len(geometry.triangles)) if keep is None else np.flatnonzero(keep)
         self._original = np.append(kept, -1).astype(np.int32)
         self._scene = o3d.t.geometry.RaycastingScene(nthreads=1)
