@@ -349,9 +349,8 @@ class SceneArchive:
         """(V V) share of the pixels of view i that view j sees."""
         matrix = self._array("overlap.npy", self._read("overlap.npy"))
         if matrix.shape != (len(self), len(self)) or matrix.dtype.kind != "f" or not np.isfinite(matrix).all():
-            raise DataError(
-                f"reading {self.path}: overlap.npy is {matrix.dtype} {matrix.shape} for {len(self)} frames, or not finite"
-            )
+            found = f"{matrix.dtype} {matrix.shape}"
+            raise DataError(f"reading {self.path}: overlap.npy is {found} for {len(self)} frames, or not finite")
         return matrix
 
     @cached_property
