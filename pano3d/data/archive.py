@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -25,6 +26,8 @@ from numpy.typing import NDArray
 from pano3d.data.scene_schema import FORMAT_VERSION, MASKS, check_header
 from pano3d.types import DataError
 
+# What zipfile and its codecs raise over damage: an odd flag reads as encryption or an unknown method (RuntimeError).
+_ZIP_FAULTS = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error)
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # a fixed date: the same scene gives the same bytes
 
 
@@ -207,13 +210,14 @@ class SceneArchive:
         try:
             with zipfile.ZipFile(self.path) as archive:
                 infos = archive.infolist()
+                self._check_stored(infos)
                 raw = archive.read("scene.json")
         except FileNotFoundError:
             raise DataError(f"reading {self.path}: no such scene archive") from None
         except KeyError:
             # A cut archive may end inside surface.npz, itself a ZIP, whose directory is then taken for the whole.
             raise DataError(f"reading {self.path}: not a whole archive (no scene.json); prepare it again") from None
-        except (OSError, zipfile.BadZipFile, zlib.error, ValueError) as error:
+        except (*_ZIP_FAULTS, ValueError) as error:
             raise DataError(f"reading {self.path}: not a whole scene archive ({error}); prepare it again") from error
         self._members = {info.filename for info in infos}
         unsafe = [name for name in self._members if name.startswith(("/", "\\")) or ".." in Path(name).parts]
@@ -237,6 +241,14 @@ class SceneArchive:
             for s in self._header["segments"]
         ]
         self._check_members()
+
+    def _check_stored(self, infos: list[zipfile.ZipInfo]) -> None:
+        """Members are kept as they are: a compressed one could unfold to any size."""
+        for info in infos:
+            if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
+                raise DataError(
+                    f"reading {self.path}: member {info.filename!r} is compressed; scene archives store their members"
+                )
 
     @staticmethod
     def _frame_meta(frame: dict[str, Any]) -> FrameMeta:
@@ -266,11 +278,15 @@ class SceneArchive:
         try:
             with zipfile.ZipFile(self.path) as archive:
                 return archive.read(member)
-        except (OSError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        except (*_ZIP_FAULTS, KeyError, ValueError) as error:
             raise DataError(f"reading {self.path}: member {member} is damaged ({error}); prepare it again") from error
 
     def _image(self, member: str, frame: FrameMeta, flags: int) -> NDArray[Any]:
-        image = cv2.imdecode(np.frombuffer(self._read(member), np.uint8), flags)
+        data = self._read(member)
+        try:
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+        except cv2.error:  # of sizes beyond what OpenCV takes
+            image = None
         if image is None:
             raise DataError(f"reading {self.path}: member {member} is not an image")
         if image.shape[:2] != (frame.height, frame.width):
@@ -332,8 +348,9 @@ class SceneArchive:
     def overlap(self) -> NDArray[np.float16]:
         """(V V) share of the pixels of view i that view j sees."""
         matrix = self._array("overlap.npy", self._read("overlap.npy"))
-        if matrix.shape != (len(self), len(self)) or not np.isfinite(matrix.astype(np.float32)).all():
-            raise DataError(f"reading {self.path}: overlap.npy is {matrix.shape} for {len(self)} frames, or not finite")
+        if matrix.shape != (len(self), len(self)) or matrix.dtype.kind != "f" or not np.isfinite(matrix).all():
+            found = f"{matrix.dtype} {matrix.shape}"
+            raise DataError(f"reading {self.path}: overlap.npy is {found} for {len(self)} frames, or not finite")
         return matrix
 
     @cached_property
@@ -341,12 +358,16 @@ class SceneArchive:
         data = self._read("surface.npz")
         try:
             with zipfile.ZipFile(io.BytesIO(data)) as inner:
+                self._check_stored(inner.infolist())
                 arrays = [self._array("surface.npz", inner.read(name)) for name in ("xyz.npy", "segment_id.npy")]
-        except (KeyError, zipfile.BadZipFile) as error:
+        except (*_ZIP_FAULTS, KeyError, ValueError) as error:
             raise DataError(f"reading {self.path}: surface.npz is damaged ({error})") from error
         xyz, segment_id = arrays
-        if xyz.ndim != 2 or xyz.shape[1] != 3 or segment_id.shape != xyz.shape[:1] or not np.isfinite(xyz).all():
+        numeric = xyz.dtype.kind == "f" and segment_id.dtype.kind in "ui"
+        if not numeric or xyz.ndim != 2 or xyz.shape[1] != 3 or segment_id.shape != xyz.shape[:1]:
             raise DataError(f"reading {self.path}: surface.npz holds {xyz.shape} points and {segment_id.shape} ids")
+        if not np.isfinite(xyz).all():
+            raise DataError(f"reading {self.path}: surface.npz has points that are not finite")
         return Surface(xyz=xyz.astype(np.float32), segment_id=segment_id.astype(np.uint16))
 
     def _array(self, member: str, data: bytes) -> NDArray[Any]:

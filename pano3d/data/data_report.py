@@ -228,9 +228,14 @@ def _ranges_part(facts: Facts) -> str:
         for column in columns:
             values = pd.to_numeric(table[column]).dropna()
             if len(values):
-                quantiles = [f"{float(values.quantile(share)):.4g}" for share in (0.0, 0.05, 0.5, 0.95, 1.0)]
+                quantiles = [_short(float(values.quantile(share))) for share in (0.0, 0.05, 0.5, 0.95, 1.0)]
                 rows.append([f"{name}: <code>{column}</code>", *quantiles])
     return _table(["fact", "lowest", "5 %", "median", "95 %", "highest"], rows, numbers={1, 2, 3, 4, 5})
+
+
+def _short(value: float) -> str:
+    """Four digits, without powers of ten: 31,415 and 0.0003142."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _rules_part(verdict: Verdict) -> str:
@@ -244,11 +249,15 @@ def _rules_part(verdict: Verdict) -> str:
 
 def _bounds(rule: Rule) -> str:
     if rule.kind == "between":
+        if rule.low is not None and rule.low == rule.high:
+            return f"{rule.low:g}"
         low = "" if rule.low is None else f"≥ {rule.low:g}"
         high = "" if rule.high is None else f"≤ {rule.high:g}"
         return " and ".join(part for part in (low, high) if part)
     if rule.kind == "one_of":
-        return "true" if rule.values == (True,) else f"{len(rule.values)} names"
+        if rule.values == (True,):
+            return "true"
+        return str(rule.values[0]) if len(rule.values) == 1 else f"{len(rule.values)} names"
     return {"empty": "no fault", "unique": "unique"}[rule.kind]
 
 

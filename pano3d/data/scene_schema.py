@@ -74,7 +74,7 @@ def check_header(header: Any, where: str) -> None:
     require(not missing, f"missing {missing}")
     version = header["format_version"]
     require(version == FORMAT_VERSION, f"format_version {version!r}, this version reads {FORMAT_VERSION}")
-    require(isinstance(header["name"], str) and bool(_SCENE_NAME.match(header["name"])), f"name {header['name']!r}")
+    require(isinstance(header["name"], str) and bool(_SCENE_NAME.fullmatch(header["name"])), f"name {header['name']!r}")
     frames, segments = header["frames"], header["segments"]
     require(isinstance(frames, list) and bool(frames), "expected a non-empty list of frames")
     require(isinstance(segments, list), "expected a list of segments")
@@ -82,7 +82,9 @@ def check_header(header: Any, where: str) -> None:
     for position, frame in enumerate(frames):
         require(isinstance(frame, dict), f"frame {position}: expected an object")
         name = frame.get("name")
-        require(isinstance(name, str) and bool(_FRAME_NAME.match(name)) and ".." not in name, f"frame name {name!r}")
+        require(
+            isinstance(name, str) and bool(_FRAME_NAME.fullmatch(name)) and ".." not in name, f"frame name {name!r}"
+        )
         require(name not in seen, f"frame {name} occurs twice")
         seen.add(name)
         require(frame.get("color") in ("png", "jpg"), f"frame {name}: color format {frame.get('color')!r}")

@@ -1,5 +1,6 @@
 """The scene archive: what goes in comes out, the same scene gives the same bytes, and damage is refused by name."""
 
+import io
 import json
 import zipfile
 from dataclasses import replace
@@ -130,3 +131,95 @@ def test_wrong_image_size(path):
     edit_header(path, edit)
     with pytest.raises(DataError, match=r"color/000000\.png is 32x24"):
         read_scene(path).color(0)
+
+
+@pytest.mark.parametrize("name", ["scene0000\n", "a/b", "", "x" * 65])
+def test_hostile_scene_name(path, name):
+    edit_header(path, lambda header: header.update(name=name))
+    with pytest.raises(DataError, match="scene.json: name"):
+        read_scene(path)
+
+
+def test_ids_out_of_range(path):
+    for number in (0, 65536, -1, 1.5):
+        edit_header(path, lambda header, number=number: header["segments"][0].update(id=number))
+        with pytest.raises(DataError, match=r"segment ids must be integers in 1\.\.65535"):
+            read_scene(path)
+
+
+def test_the_same_frame_or_member_twice(path):
+    whole = path.read_bytes()
+    edit_header(path, lambda header: header["frames"].append(header["frames"][0]))
+    with pytest.raises(DataError, match="frame 000000 occurs twice"):
+        read_scene(path)
+    path.write_bytes(whole)
+    with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
+        archive.writestr("overlap.npy", b"other")
+    with pytest.raises(DataError, match="a member name occurs twice"):
+        read_scene(path)
+
+
+def test_a_compressed_member_is_refused_before_it_unfolds(path):
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("color/000009.png", bytes(1 << 24))
+    with pytest.raises(DataError, match=r"color/000009\.png' is compressed"):
+        read_scene(path)
+
+
+def npy(array, **named):
+    buffer = io.BytesIO()
+    np.save(buffer, array, **named)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (npy(np.full((3, 3), np.nan, np.float16)), "not finite"),
+        (npy(np.ones((2, 3), np.float16)), r"\(2, 3\) for 3 frames"),
+        (npy(np.ones((3, 3), complex)), "complex128"),
+        (npy(np.full((3, 3), print), allow_pickle=True), "not an array"),
+        (b"", "not an array"),
+    ],
+)
+def test_overlap_that_cannot_be_trusted(path, content, message):
+    rewrite(path, lambda name, data: content if name == "overlap.npy" else data)
+    with pytest.raises(DataError, match=f"overlap.npy.*{message}"):
+        _ = read_scene(path).overlap
+
+
+def test_surface_with_nan(path):
+    def change(name, data):
+        if name != "surface.npz":
+            return data
+        outer = io.BytesIO()
+        with zipfile.ZipFile(io.BytesIO(data)) as inner, zipfile.ZipFile(outer, "w") as other:
+            xyz = np.load(io.BytesIO(inner.read("xyz.npy")))
+            xyz[1, 2] = np.nan
+            other.writestr("xyz.npy", npy(xyz))
+            other.writestr("segment_id.npy", inner.read("segment_id.npy"))
+        return outer.getvalue()
+
+    rewrite(path, change)
+    with pytest.raises(DataError, match="surface.npz has points that are not finite"):
+        _ = read_scene(path).surface
+
+
+def test_any_damage_is_a_data_error_or_none(path):
+    """A flipped byte or a cut anywhere: reading all gives a DataError that names the archive, or what was written."""
+    whole = path.read_bytes()
+    generator = np.random.default_rng(0)
+    refused = 0
+    for position in [*generator.integers(0, len(whole), 100), *range(len(whole) - 200, len(whole), 8)]:
+        damaged = bytearray(whole)
+        damaged[position] ^= int(generator.integers(1, 256))
+        path.write_bytes(damaged if position % 3 else whole[:position])
+        try:
+            archive = read_scene(path)
+            for index in range(len(archive)):
+                archive.frame(index)
+            _ = archive.overlap, archive.surface
+        except DataError as error:
+            assert str(path) in str(error)
+            refused += 1
+    assert refused > 80

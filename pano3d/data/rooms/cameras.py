@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise, permutations
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 
 from pano3d.data.rooms.plan import RoomPlan
+from pano3d.data.rooms.primitives import cross
 from pano3d.data.rooms.scene import Hits, RayScene, RoomGeometry
 from pano3d.types import DegenerateError
 
@@ -42,25 +44,30 @@ def draw_intrinsics(generator: Generator, width: int, height: int) -> NDArray[np
     return np.array([[focal, 0, cx], [0, focal * generator.uniform(0.99, 1.01), cy], [0, 0, 1]])
 
 
-def camera_rays(camera: Camera, shift: tuple[float, float] = (0.0, 0.0)) -> tuple[FloatArray, FloatArray]:
-    """(N 3) origins and directions with unit z in the camera frame, so that t is depth; `shift` in pixels."""
-    k = camera.intrinsics
-    u = (np.arange(camera.width) + shift[0] - k[0, 2]) / k[0, 0]
-    v = (np.arange(camera.height) + shift[1] - k[1, 2]) / k[1, 1]
-    x = np.broadcast_to(u[None], (camera.height, camera.width)).ravel()
-    y = np.broadcast_to(v[:, None], (camera.height, camera.width)).ravel()
-    r = camera.scan_from_camera[:3, :3]
-    directions = np.stack([r[i, 0] * x + r[i, 1] * y + r[i, 2] for i in range(3)], 1).astype(np.float32)
-    origins = np.broadcast_to(camera.scan_from_camera[:3, 3].astype(np.float32), directions.shape)
-    return np.ascontiguousarray(origins), directions
+def camera_rays(cameras: Sequence[Camera], shift: tuple[float, float] = (0.0, 0.0)) -> tuple[FloatArray, FloatArray]:
+    """(V*H*W 3) origins and directions with unit z in the camera frame, so that t is depth; `shift` in pixels. The
+    cameras share their intrinsics and size."""
+    first = cameras[0]
+    k = first.intrinsics
+    u = (np.arange(first.width) + shift[0] - k[0, 2]) / k[0, 0]
+    v = (np.arange(first.height) + shift[1] - k[1, 2]) / k[1, 1]
+    poses = np.stack([camera.scan_from_camera for camera in cameras])
+    r = poses[:, :3, :3, None, None]
+    shape = (len(cameras), first.height, first.width, 3)
+    directions = np.empty(shape, np.float32)
+    for i in range(3):
+        directions[..., i] = r[:, i, 0] * u + r[:, i, 1] * v[:, None] + r[:, i, 2]
+    origins = np.broadcast_to(poses[:, None, None, :3, 3].astype(np.float32), shape)
+    return origins.reshape(-1, 3), directions.reshape(-1, 3)
 
 
 def look_at(eye: NDArray[np.float64], target: NDArray[np.float64], roll: float = 0.0) -> NDArray[np.float64]:
     """(4 4) scan_from_camera with z towards the target and x level before the roll."""
     forward = (target - eye) / np.linalg.norm(target - eye)
-    right = np.cross(forward, [0.0, 0.0, 1.0])
+    # Forward x (0 0 1).
+    right = np.array([forward[1], -forward[0], 0.0])
     right /= np.linalg.norm(right)
-    down = np.cross(forward, right)
+    down = cross(forward, right)
     cos, sin = np.cos(roll), np.sin(roll)
     pose = np.eye(4)
     pose[:3, 0], pose[:3, 1], pose[:3, 2] = cos * right + sin * down, cos * down - sin * right, forward
@@ -84,8 +91,7 @@ class _Probe:
     def see(self, poses: list[NDArray[np.float64]]) -> tuple[NDArray[np.int32], FloatArray]:
         """(poses, rays) object index, -1 for a miss, and depth."""
         columns, rows = _PROBE
-        rays = [camera_rays(Camera(self._intrinsics, pose, columns, rows)) for pose in poses]
-        hits: Hits = self._full.cast(np.concatenate([r[0] for r in rays]), np.concatenate([r[1] for r in rays]))
+        hits: Hits = self._full.cast(*camera_rays([Camera(self._intrinsics, pose, columns, rows) for pose in poses]))
         owner = np.where(hits.triangle < 0, -1, self._geometry.object_index[hits.triangle])
         shape = (len(poses), columns * rows)
         return owner.reshape(shape), hits.t.reshape(shape)
@@ -106,12 +112,18 @@ def _standing_points(plan: RoomPlan, full: RayScene, generator: Generator) -> ND
     )
     # People stand on the floor: nothing solid up to the knees, unless the room leaves no choice.
     for knee in (0.3, 1.0):
-        free = full.distance(eyes.astype(np.float32)) > 0.25
+        free = np.ones(len(eyes), bool)
         for solid in plan.solid:
-            inside = (eyes[:, :2] > solid.low - 0.12).all(1) & (eyes[:, :2] < solid.high + 0.12).all(1)
-            free &= ~(inside & (solid.z[0] < 1.7) & (solid.z[1] > knee))
-        if free.sum() >= 12:
-            return eyes[free][:_STANDING_POINTS]
+            if solid.z[0] < 1.7 and solid.z[1] > knee:
+                free &= ~((eyes[:, :2] > solid.low - 0.12).all(1) & (eyes[:, :2] < solid.high + 0.12).all(1))
+        # Distances are dear, and the first points suffice.
+        found = np.empty((0, 3))
+        for some in np.split(eyes[free], range(96, int(free.sum()), 96)):
+            found = np.concatenate([found, some[full.distance(some.astype(np.float32)) > 0.25]])
+            if len(found) >= _STANDING_POINTS:
+                break
+        if len(found) >= 12:
+            return found[:_STANDING_POINTS]
     raise DegenerateError(f"rooms: no free place to stand in a {plan.kind} of {size.width:.1f} x {size.depth:.1f} m")
 
 

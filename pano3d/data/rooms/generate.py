@@ -13,9 +13,9 @@ from pano3d.data.rooms.layout import ROOM_KINDS, plan_room
 from pano3d.data.rooms.lighting import bake, draw_weather
 from pano3d.data.rooms.materials import KINDS
 from pano3d.data.rooms.plan import RoomPlan
-from pano3d.data.rooms.scene import Hits, assemble, ray_scenes
+from pano3d.data.rooms.scene import Hits, Rows, assemble, ray_scenes
 from pano3d.data.rooms.sensor import sense_depth, to_millimetres
-from pano3d.data.rooms.shading import Shader
+from pano3d.data.rooms.shading import Shader, Surfel
 from pano3d.data.rooms.surface import measure_overlap, sample_surface
 from pano3d.types import ConfigError
 
@@ -34,6 +34,7 @@ _SCANNET20 = {name: name for name in (
 _STUFF = ("wall", "floor", "ceiling")
 _SHADOW_BELOW = np.float32(0.35)
 _TARGET_LUMINANCE = 0.42
+_RAYS_AT_ONCE = 50_000  # the arrays of a set then stay near the processor's caches
 
 
 def scene_names(config: RoomsConfig, split: str) -> list[str]:
@@ -76,7 +77,7 @@ def generate_scene(config: RoomsConfig, seed: int, split: str, index: int) -> Sc
     shader = Shader(geometry, full, opaque, light, weather, quality)
     cameras = walk(plan, geometry, full, streams["camera"], config.frames.of(split), config.width, config.height)
     photographer = Photographer(shader, streams["sensor"])
-    frames = [photographer.take(camera, number) for number, camera in enumerate(cameras)]
+    frames = photographer.take_all(cameras)
     depths = photographer.exact_depths
     xyz, owner = sample_surface(
         geometry, photographer.seen_triangles(), cameras, depths, config.surface_spacing, streams["surface"]
@@ -123,6 +124,11 @@ class Photographer:
         self._shader = shader
         self._generator = generator
         self._exposure = 0.0
+        self._number = 0
+        geometry = shader.geometry
+        up = geometry.face_normal > 0.3
+        # Per triangle, what must differ between pixels for an edge: object, material, face direction.
+        self._look = geometry.object_index * 4096 + geometry.material * 8 + up[:, 0] + 2 * up[:, 1] + 4 * up[:, 2]
         self._seen: list[NDArray[np.int32]] = []
         self.exact_depths: list[FloatArray] = []
 
@@ -131,102 +137,113 @@ class Photographer:
         seen = np.unique(np.concatenate(self._seen))
         return seen[seen >= 0].astype(np.int64)
 
-    def take(self, camera: Camera, number: int) -> Frame:
-        """Photo, depths, ids and masks of one pose."""
+    def take_all(self, cameras: list[Camera]) -> list[Frame]:
+        """Photos, depths, ids and masks of one walk.
+
+        Several poses are traced as one set of rays: a small frame costs more calls than arithmetic.
+        """
+        pixels = cameras[0].height * cameras[0].width
+        step = max(1, _RAYS_AT_ONCE // pixels)
+        groups = (cameras[first : first + step] for first in range(0, len(cameras), step))
+        return [frame for group in groups for frame in self._take_group(group)]
+
+    def _take_group(self, cameras: list[Camera]) -> list[Frame]:
+        """Frames of neighbouring poses; `_number` counts them over the groups."""
         shader, geometry = self._shader, self._shader.geometry
-        shape = (camera.height, camera.width)
-        origins, directions = camera_rays(camera)
+        shape = (len(cameras), cameras[0].height, cameras[0].width)
+        origins, directions = camera_rays(cameras)
         hits = shader.full.cast(origins, directions)
         self._seen.append(np.unique(hits.triangle))
         exact = hits.t.reshape(shape)
-        self.exact_depths.append(exact)
-        linear = self._linear_color(camera, origins, directions, hits)
+        self.exact_depths += list(exact)
+        rows = shader.rows_of(hits)
+        surfel = shader.surfels(origins, directions, hits, rows)
+        linear = self._linear_color(cameras, origins, directions, hits, surfel).reshape(*shape, 3)
+        shadow = np.zeros(len(hits.t), bool)
+        shadow[rows] = surfel.exposedness < _SHADOW_BELOW
         is_hit = hits.triangle >= 0
-        material = np.where(is_hit, geometry.material[hits.triangle], 0)
-        kind = np.where(is_hit, geometry.columns.kind[material], 0)
+        material = np.where(is_hit, geometry.material.take(hits.triangle, mode="clip"), 0)
+        kind = np.where(is_hit, geometry.columns.kind.take(material), 0)
         is_pane, is_mirror = kind == KINDS.index("glass"), kind == KINDS.index("mirror")
-        ambiguous = is_hit & geometry.columns.is_ambiguous[material]
-        facing = self._facing(directions, hits)
-        depth = sense_depth(
-            exact,
-            self._behind(origins, directions, hits, is_pane, is_mirror).reshape(shape),
-            is_pane.reshape(shape),
-            is_mirror.reshape(shape),
-            (ambiguous & ~is_pane & ~is_mirror).reshape(shape),
-            facing.reshape(shape),
-            self._generator,
-        )
-        segment = np.where(is_hit, geometry.object_index[hits.triangle] + 1, 0)
-        return Frame(
-            name=f"{number:06d}",
-            color=self._develop(linear).reshape(*shape, 3),
-            depth_mm=depth,
-            segment_id=segment.astype(np.uint16).reshape(shape),
-            intrinsics=camera.intrinsics,
-            scan_from_camera=camera.scan_from_camera,
-            depth_exact_mm=to_millimetres(exact),
-            ambiguous=ambiguous.reshape(shape),
-            shadow=self._shadow(origins, directions, hits).reshape(shape),
-        )
+        ambiguous = is_hit & geometry.columns.is_ambiguous.take(material)
+        behind = self._behind(origins, directions, hits, is_pane, is_mirror).reshape(shape)
+        is_dark_gloss = (ambiguous & ~is_pane & ~is_mirror).reshape(shape)
+        facing = self._facing(directions, hits).reshape(shape)
+        segment = np.where(is_hit, geometry.object_index.take(hits.triangle, mode="clip") + 1, 0)
+        segment = segment.astype(np.uint16).reshape(shape)
+        is_pane, is_mirror = is_pane.reshape(shape), is_mirror.reshape(shape)
+        ambiguous, shadow = ambiguous.reshape(shape), shadow.reshape(shape)
+        frames = []
+        for k, camera in enumerate(cameras):
+            depth = sense_depth(
+                exact[k], behind[k], is_pane[k], is_mirror[k], is_dark_gloss[k], facing[k], self._generator
+            )
+            frames.append(
+                Frame(
+                    name=f"{self._number:06d}",
+                    color=self._develop(linear[k]),
+                    depth_mm=depth,
+                    segment_id=segment[k],
+                    intrinsics=camera.intrinsics,
+                    scan_from_camera=camera.scan_from_camera,
+                    depth_exact_mm=to_millimetres(exact[k]),
+                    ambiguous=ambiguous[k],
+                    shadow=shadow[k],
+                )
+            )
+            self._number += 1
+        return frames
 
-    def _linear_color(self, camera: Camera, origins: FloatArray, directions: FloatArray, hits: Hits) -> FloatArray:
+    def _linear_color(
+        self, cameras: list[Camera], origins: FloatArray, directions: FloatArray, hits: Hits, surfel: Surfel
+    ) -> FloatArray:
         """Mean radiance per pixel: one ray for all, more where neighbours differ."""
         shader, quality = self._shader, self._shader.quality
-        spread = float(1 / camera.intrinsics[0, 0])
-        color = shader.radiance(origins, directions, hits, spread, 1)
-        edge = self._edges(hits, camera.height, camera.width)
+        spread = float(1 / cameras[0].intrinsics[0, 0])
+        color = shader.radiance(origins, directions, hits, spread, 1, surfel=surfel)
+        edge = self._edges(hits, len(cameras), cameras[0].height, cameras[0].width)
         color = np.minimum(color, np.float32(6))
         weight = np.ones(len(color), np.float32)
         for sample in range(max(quality.edge_samples, quality.inner_samples)):
             # Points of a rotated grid round the centre, which has been taken.
             angle = 2 * np.pi * (sample + 0.15) / max(1, quality.edge_samples)
             shift = (0.36 * np.cos(angle), 0.36 * np.sin(angle))
-            rows = np.arange(len(color)) if sample < quality.inner_samples else edge
-            if sample >= quality.edge_samples or not len(rows):
+            rows: Rows = slice(None) if sample < quality.inner_samples else edge
+            if sample >= quality.edge_samples or not len(color[rows]):
                 continue
-            start, towards = camera_rays(camera, shift)
+            start, towards = camera_rays(cameras, shift)
             start, towards = start[rows], towards[rows]
             more = shader.radiance(start, towards, shader.full.cast(start, towards), spread, 101 + 17 * sample)
             color[rows] += np.minimum(more, np.float32(6))
             weight[rows] += 1
         return color / weight[:, None]
 
-    def _edges(self, hits: Hits, height: int, width: int) -> NDArray[np.int64]:
+    def _edges(self, hits: Hits, count: int, height: int, width: int) -> NDArray[np.int64]:
         """Pixels whose neighbour shows another object, material or face direction."""
-        geometry = self._shader.geometry
-        key = geometry.object_index[hits.triangle] * 4096 + geometry.material[hits.triangle] * 8
-        normal = geometry.face_normal[hits.triangle]
-        key = key + (normal[:, 0] > 0.3) + 2 * (normal[:, 1] > 0.3) + 4 * (normal[:, 2] > 0.3)
-        grid = np.where(hits.triangle < 0, -1, key).reshape(height, width)
-        edge = np.zeros((height, width), bool)
-        across, down = grid[:, 1:] != grid[:, :-1], grid[1:] != grid[:-1]
-        edge[:, 1:] |= across
-        edge[:, :-1] |= across
-        edge[1:] |= down
-        edge[:-1] |= down
+        grid = np.where(hits.triangle < 0, -1, self._look.take(hits.triangle, mode="clip")).reshape(
+            count, height, width
+        )
+        edge = np.zeros(grid.shape, bool)
+        across, down = grid[:, :, 1:] != grid[:, :, :-1], grid[:, 1:] != grid[:, :-1]
+        edge[:, :, 1:] |= across
+        edge[:, :, :-1] |= across
+        edge[:, 1:] |= down
+        edge[:, :-1] |= down
         return np.flatnonzero(edge)
 
     def _develop(self, linear: FloatArray) -> NDArray[np.uint8]:
         """Exposure, a film-like shoulder and the sRGB-like curve."""
-        luminance = linear[:, 0] * 0.3 + linear[:, 1] * 0.59 + linear[:, 2] * 0.11
+        luminance = linear[..., 0] * 0.3 + linear[..., 1] * 0.59 + linear[..., 2] * 0.11
         key = _TARGET_LUMINANCE / float(np.exp(np.log(np.maximum(luminance, 0.01)).mean()))
         self._exposure = key if self._exposure == 0 else 0.7 * self._exposure + 0.3 * key
         shown = 1 - np.exp(-linear * np.float32(self._exposure))
         return np.rint(255 * np.power(np.clip(shown, 0, 1), np.float32(1 / 2.2))).astype(np.uint8)
 
     def _facing(self, directions: FloatArray, hits: Hits) -> FloatArray:
-        normal = self._shader.geometry.face_normal[hits.triangle]
+        normal = self._shader.geometry.face_normal.take(hits.triangle, axis=0, mode="clip")
         x, y, z = directions.T
         dot = x * normal[:, 0] + y * normal[:, 1] + z * normal[:, 2]
         return np.abs(dot) / np.sqrt(x * x + y * y + z * z)
-
-    def _shadow(self, origins: FloatArray, directions: FloatArray, hits: Hits) -> NDArray[np.bool_]:
-        """Pixels that see little of the room's windows and lamps."""
-        rows = np.flatnonzero(hits.triangle >= 0)
-        surfel = self._shader.surfels(origins, directions, hits, rows)
-        shadow = np.zeros(len(hits.t), bool)
-        shadow[rows] = surfel.exposedness < _SHADOW_BELOW
-        return shadow
 
     def _behind(
         self,

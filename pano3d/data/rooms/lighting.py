@@ -209,7 +209,7 @@ def _bounce(
     for index, directions in enumerate(_directions(normals, count)):
         directions = np.ascontiguousarray(directions, np.float32)
         hits = opaque.cast(points, directions)
-        face = geometry.face_normal[hits.triangle]
+        face = geometry.face_normal.take(hits.triangle, axis=0, mode="clip")
         away = directions[:, 0] * face[:, 0] + directions[:, 1] * face[:, 1] + directions[:, 2] * face[:, 2] > 0
         # A face seen from behind means that the vertex lies inside something.
         met[index] = np.where(away | (hits.triangle < 0), len(geometry.triangles), hits.triangle)
@@ -219,11 +219,18 @@ def _bounce(
     for _ in range(_BOUNCES):
         total = direct + indirect
         faces = geometry.triangles
-        radiosity[:-1] = albedo * (total[faces[:, 0]] + total[faces[:, 1]] + total[faces[:, 2]]) / 3
+        radiosity[:-1] = albedo * _sum_of_corners(total, faces) / 3
+        share = radiosity / np.float32(count)
         indirect = np.full_like(direct, _AMBIENT)
         for row in met:
-            indirect += radiosity[row] / np.float32(count)
+            indirect += share.take(row, axis=0)
     return _smooth(geometry, indirect)
+
+
+def _sum_of_corners(values: FloatArray, faces: NDArray[np.int32]) -> FloatArray:
+    """(T 3) sum of the vertex values (N 3) over each triangle."""
+    first, second, third = faces.T
+    return values.take(first, axis=0) + values.take(second, axis=0) + values.take(third, axis=0)
 
 
 def _smooth(geometry: RoomGeometry, values: FloatArray) -> FloatArray:
@@ -232,7 +239,7 @@ def _smooth(geometry: RoomGeometry, values: FloatArray) -> FloatArray:
     index = faces.ravel()
     number = np.maximum(np.bincount(index, minlength=len(values)), 1)
     for _ in range(_SMOOTHINGS):
-        middle = (values[faces[:, 0]] + values[faces[:, 1]] + values[faces[:, 2]]) / np.float32(3)
+        middle = _sum_of_corners(values, faces) / np.float32(3)
         values = np.stack(
             [np.bincount(index, np.repeat(middle[:, k], 3), minlength=len(values)) / number for k in range(3)], 1
         ).astype(np.float32)

@@ -7,7 +7,7 @@ the piece stands on z = 0. A vertex keeps that position for solid textures, wher
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,14 @@ class MeshArrays:
     material: NDArray[np.int32]
 
 
+def cross(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
+    """Cross product of (... 3) and (... 3), bit for bit numpy's, without its checks: rooms take thousands of them."""
+    result = np.empty(np.broadcast_shapes(a.shape, b.shape), np.result_type(a, b))
+    for i, j, k in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
+        result[..., i] = a[..., j] * b[..., k] - a[..., k] * b[..., j]
+    return result
+
+
 @cache
 def _grid_triangles(rows: int, columns: int) -> NDArray[np.int32]:
     """Two triangles per cell of a (rows x columns) vertex grid, counter-clockwise in (column, row)."""
@@ -36,6 +44,63 @@ def _grid_triangles(rows: int, columns: int) -> NDArray[np.int32]:
     first = np.stack([corner, corner + 1, corner + columns + 1], 1)
     second = np.stack([corner, corner + columns + 1, corner + columns], 1)
     return np.concatenate([first, second]).astype(np.int32)
+
+
+@lru_cache(maxsize=1024)
+def _box_grid(
+    cells: tuple[int, int, int],
+) -> tuple[FloatArray, NDArray[np.bool_], FloatArray, NDArray[np.int32]]:
+    """Steps from the low corner, which coordinates are exactly the high corner's, normals (N 3), and triangles (T 3)
+    of a box whose edges are cut into `cells`."""
+    steps, is_high, normals, triangles = [], [], [], []
+    count = 0
+    for axis in range(3):
+        u, v = (axis + 1) % 3, (axis + 2) % 3
+        shape = (2, cells[v] + 1, cells[u] + 1, 3)
+        grid = _grid_triangles(*shape[1:3])
+        step, top, normal = np.zeros(shape), np.zeros(shape, bool), np.zeros(shape, np.float32)
+        step[..., u] = np.arange(shape[2])
+        step[..., v] = np.arange(shape[1])[:, None]
+        top[1, ..., axis] = True
+        normal[0, ..., axis], normal[1, ..., axis] = -1, 1
+        half = shape[1] * shape[2]
+        steps.append(step.reshape(-1, 3))
+        is_high.append(top.reshape(-1, 3))
+        normals.append(normal.reshape(-1, 3))
+        triangles += [grid[:, ::-1] + count, grid + (count + half)]
+        count += 2 * half
+    return np.concatenate(steps), np.concatenate(is_high), np.concatenate(normals), np.concatenate(triangles)
+
+
+@cache
+def _rounded_cube(steps: int) -> tuple[FloatArray, FloatArray, NDArray[np.int32]]:
+    """Place on the inner box in [-1, 1], normals (N 3) and triangles (T 3) of a cube with rounded edges."""
+    middle = np.linspace(-1, 1, steps)
+    # Two narrow strips at each border carry the rounding.
+    ramp = np.concatenate([[-1.3, -1.12], middle, [1.12, 1.3]])
+    grid = _grid_triangles(len(ramp), len(ramp))
+    inners, normals, triangles = [], [], []
+    for axis in range(3):
+        u, v = (axis + 1) % 3, (axis + 2) % 3
+        for sign in (-1.0, 1.0):
+            cube = np.empty((len(ramp), len(ramp), 3))
+            cube[..., axis] = sign * 1.3
+            cube[..., u] = ramp[None]
+            cube[..., v] = ramp[:, None]
+            flat = cube.reshape(-1, 3)
+            inner = np.clip(flat, -1, 1)
+            normal = flat - inner
+            normal /= np.linalg.norm(normal, axis=1, keepdims=True)
+            triangles.append((grid if sign > 0 else grid[:, ::-1]) + len(flat) * len(inners))
+            inners.append(inner)
+            normals.append(normal)
+    return np.concatenate(inners), np.concatenate(normals), np.concatenate(triangles)
+
+
+def _slope(points: FloatArray) -> FloatArray:
+    """Central differences along the first axis, one-sided at the ends."""
+    ahead = points[1:] - points[:-1]
+    return np.concatenate([ahead[:1], (points[2:] - points[:-2]) / 2, ahead[-1:]])
 
 
 class ObjectMesh:
@@ -52,9 +117,9 @@ class ObjectMesh:
     def add(self, vertices: NDArray[Any], normals: NDArray[Any], triangles: NDArray[np.int32], material: int) -> None:
         """Append a part. Triangles without area (poles of lathes) are dropped, and all are turned to their normals."""
         corners = vertices[triangles]
-        cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-        is_reversed = (cross * normals[triangles].sum(1)).sum(1) < 0
-        triangles = np.where(is_reversed[:, None], triangles[:, ::-1], triangles)[np.abs(cross).max(1) > 1e-10]
+        area = cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        is_reversed = (area * normals[triangles].sum(1)).sum(1) < 0
+        triangles = np.where(is_reversed[:, None], triangles[:, ::-1], triangles)[np.abs(area).max(1) > 1e-10]
         self._append(vertices, normals, triangles, material)
 
     def _append(
@@ -84,25 +149,8 @@ class ObjectMesh:
         low = np.array([x[0], y[0], z[0]], np.float64)
         high = np.array([x[1], y[1], z[1]], np.float64)
         cells = np.clip(np.ceil((high - low) / (cell or self.cell)), 1, _MAX_CELLS).astype(int)
-        vertices, normals, triangles = [], [], []
-        count = 0
-        for axis in range(3):
-            u, v = (axis + 1) % 3, (axis + 2) % 3
-            across = low[u] + (high[u] - low[u]) * np.arange(cells[u] + 1) / cells[u]
-            along = low[v] + (high[v] - low[v]) * np.arange(cells[v] + 1) / cells[v]
-            grid = _grid_triangles(len(along), len(across))
-            points = np.empty((2, len(along), len(across), 3))
-            points[0, ..., axis], points[1, ..., axis] = low[axis], high[axis]
-            points[..., u] = across
-            points[..., v] = along[:, None]
-            normal = np.zeros(points.shape)
-            normal[0, ..., axis], normal[1, ..., axis] = -1, 1
-            half = len(along) * len(across)
-            vertices.append(points.reshape(-1, 3))
-            normals.append(normal.reshape(-1, 3))
-            triangles += [grid[:, ::-1] + count, grid + (count + half)]
-            count += 2 * half
-        self._append(np.concatenate(vertices), np.concatenate(normals), np.concatenate(triangles), material)
+        steps, is_high, normals, triangles = _box_grid((int(cells[0]), int(cells[1]), int(cells[2])))
+        self._append(np.where(is_high, high, low + (high - low) * steps / cells), normals, triangles, material)
 
     def cushion(
         self, x: Interval, y: Interval, z: Interval, material: int, radius: float = 0.05, steps: int = 5
@@ -111,28 +159,9 @@ class ObjectMesh:
         low = np.array([x[0], y[0], z[0]])
         high = np.array([x[1], y[1], z[1]])
         radius = min(radius, float((high - low).min()) / 2 * 0.98)
-        middle = np.linspace(-1, 1, steps)
-        # Two narrow strips at each border carry the rounding.
-        ramp = np.concatenate([[-1.3, -1.12], middle, [1.12, 1.3]])
         centre, half = (low + high) / 2, (high - low) / 2 - radius
-        for axis in range(3):
-            u, v = (axis + 1) % 3, (axis + 2) % 3
-            for sign in (-1.0, 1.0):
-                cube = np.empty((len(ramp), len(ramp), 3))
-                cube[..., axis] = sign * 1.3
-                cube[..., u] = ramp[None]
-                cube[..., v] = ramp[:, None]
-                flat = cube.reshape(-1, 3)
-                inner = np.clip(flat, -1, 1)
-                normal = flat - inner
-                normal /= np.linalg.norm(normal, axis=1, keepdims=True)
-                triangles = _grid_triangles(len(ramp), len(ramp))
-                self.add(
-                    centre + inner * half + normal * radius,
-                    normal,
-                    triangles if sign > 0 else triangles[:, ::-1],
-                    material,
-                )
+        inner, normal, triangles = _rounded_cube(steps)
+        self.add(centre + inner * half + normal * radius, normal, triangles, material)
 
     def lathe(
         self,
@@ -145,33 +174,26 @@ class ObjectMesh:
     ) -> None:
         """A surface of revolution about z: (radius, height) pairs outside to the right of the way up."""
         points = np.array(profile, np.float64)
-        if smooth:
-            self._lathe_strip(points, material, centre, segments, stretch)
-            return
-        for start in range(len(points) - 1):
-            self._lathe_strip(points[start : start + 2], material, centre, segments, stretch)
-
-    def _lathe_strip(
-        self,
-        points: NDArray[Any],
-        material: int,
-        centre: Interval,
-        segments: int,
-        stretch: Interval,
-    ) -> None:
+        strips = [points] if smooth else [points[start : start + 2] for start in range(len(points) - 1)]
         angle = np.linspace(0, 2 * np.pi, segments + 1)
-        tangent = np.gradient(points, axis=0)
-        normal = np.stack([tangent[:, 1], -tangent[:, 0]], 1)
-        normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-9)
         circle = np.stack([np.cos(angle), np.sin(angle)], 1)
-        shape = (len(points), segments + 1, 3)
-        vertices, normals = np.empty(shape), np.empty(shape)
-        vertices[..., :2] = points[:, None, :1] * circle[None] * np.array(stretch) + np.array(centre)
-        vertices[..., 2] = points[:, None, 1]
-        normals[..., :2] = normal[:, None, :1] * circle[None] / np.array(stretch)
-        normals[..., 2] = normal[:, None, 1]
-        normals /= np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-9)
-        self.add(vertices.reshape(-1, 3), normals.reshape(-1, 3), _grid_triangles(*shape[:2]), material)
+        vertices, normals, triangles = [], [], []
+        count = 0
+        for strip in strips:
+            tangent = _slope(strip)
+            normal = np.stack([tangent[:, 1], -tangent[:, 0]], 1)
+            normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-9)
+            ring = np.empty((2, len(strip), segments + 1, 3))
+            ring[0, ..., :2] = strip[:, None, :1] * circle[None] * np.array(stretch) + np.array(centre)
+            ring[0, ..., 2] = strip[:, None, 1]
+            ring[1, ..., :2] = normal[:, None, :1] * circle[None] / np.array(stretch)
+            ring[1, ..., 2] = normal[:, None, 1]
+            ring[1] /= np.maximum(np.linalg.norm(ring[1], axis=-1, keepdims=True), 1e-9)
+            vertices.append(ring[0].reshape(-1, 3))
+            normals.append(ring[1].reshape(-1, 3))
+            triangles.append(_grid_triangles(len(strip), segments + 1) + count)
+            count += len(vertices[-1])
+        self.add(np.concatenate(vertices), np.concatenate(normals), np.concatenate(triangles), material)
 
     def cylinder(
         self,
@@ -196,12 +218,12 @@ class ObjectMesh:
     ) -> None:
         """A pipe along a polyline."""
         line = np.array(points, np.float64)
-        tangent = np.gradient(line, axis=0)
+        tangent = _slope(line)
         tangent /= np.maximum(np.linalg.norm(tangent, axis=1, keepdims=True), 1e-9)
         helper = np.where(np.abs(tangent[:, 2:]) < 0.9, np.array([[0.0, 0, 1]]), np.array([[1.0, 0, 0]]))
-        side = np.cross(tangent, helper)
+        side = cross(tangent, helper)
         side /= np.linalg.norm(side, axis=1, keepdims=True)
-        other = np.cross(tangent, side)
+        other = cross(tangent, side)
         angle = np.linspace(0, 2 * np.pi, segments + 1)
         normal = np.cos(angle)[None, :, None] * side[:, None] + np.sin(angle)[None, :, None] * other[:, None]
         vertices = line[:, None] + radius * normal
@@ -210,7 +232,7 @@ class ObjectMesh:
     def sheet(self, points: NDArray[Any], material: int, thickness: float = 0.008) -> None:
         """A thin cloth through a (rows, columns, 3) grid, seen and lit from both sides."""
         rows, columns = points.shape[:2]
-        normal = np.cross(np.gradient(points, axis=1), np.gradient(points, axis=0))
+        normal = cross(np.gradient(points, axis=1), np.gradient(points, axis=0))
         normal /= np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), 1e-9)
         triangles = _grid_triangles(rows, columns)
         for sign in (1.0, -1.0):

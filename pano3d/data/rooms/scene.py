@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from pano3d.data.rooms.materials import KINDS, MaterialColumns
 from pano3d.data.rooms.plan import RoomPlan
+from pano3d.data.rooms.primitives import cross
 
 FloatArray = NDArray[np.floating]
 IntArray = NDArray[np.int32]
+Rows = NDArray[np.int64] | slice
 
 
 @dataclass(frozen=True)
@@ -49,14 +51,12 @@ def assemble(plan: RoomPlan) -> RoomGeometry:
         material.append(mesh.material)
         owner.append(np.full(len(mesh.triangles), index, np.int32))
         corner = mesh.vertices[mesh.triangles]
-        axis.append(
-            np.abs(np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])).argmax(1).astype(np.int32)
-        )
+        axis.append(np.abs(cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])).argmax(1).astype(np.int32))
         offset += len(mesh.vertices)
     joined = np.concatenate(vertices)
     faces = np.concatenate(triangles)
     corner = joined[faces]
-    normal = np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
+    normal = cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
     normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
     return RoomGeometry(
         joined,
@@ -97,7 +97,7 @@ class RayScene:
 
         # Open3D's stubs know tensors of Python lists only.
         core: Any = o3d.core
-        self._tensor = core.Tensor
+        self._tensor = core.Tensor.from_numpy  # shares the memory: rays are not copied again
         kept = np.arange(len(geometry.triangles)) if keep is None else np.flatnonzero(keep)
         self._original = np.append(kept, -1).astype(np.int32)
         self._scene = o3d.t.geometry.RaycastingScene(nthreads=1)
@@ -110,8 +110,8 @@ class RayScene:
         answer = self._scene.cast_rays(self._tensor(rays), nthreads=1)
         uv = answer["primitive_uvs"].numpy()
         row = answer["primitive_ids"].numpy()
-        row = np.where(row == np.uint32(0xFFFFFFFF), len(self._original) - 1, row.astype(np.int64))
-        return Hits(answer["t_hit"].numpy(), self._original[row], uv[:, 0], uv[:, 1])
+        # A miss comes as the largest number: clipping leads it to the -1 at the end.
+        return Hits(answer["t_hit"].numpy(), self._original.take(row, mode="clip"), uv[:, 0], uv[:, 1])
 
     def is_blocked(self, origins: FloatArray, directions: FloatArray, far: float = float("inf")) -> NDArray[np.bool_]:
         """Whether something lies between `origin + 0` and `origin + far * direction`."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
 from pano3d.data.rooms.cameras import Camera
+from pano3d.data.rooms.primitives import cross
 from pano3d.data.rooms.scene import RoomGeometry
 
 FloatArray = NDArray[np.floating]
@@ -15,29 +18,32 @@ _DEPTH_TOLERANCE = 0.03
 _OVERLAP_GRID = 24  # pixels of a view tested per row, for the overlap
 
 
-def _seen(points: NDArray[np.float64], camera: Camera, depth: FloatArray) -> NDArray[np.bool_]:
-    """Which (N 3) scan points lie on the surface that the camera sees; depth (H W) metres."""
-    r, t = camera.scan_from_camera[:3, :3], camera.scan_from_camera[:3, 3]
-    shifted = points - t
-    x, y, z = (shifted[:, 0] * r[0, k] + shifted[:, 1] * r[1, k] + shifted[:, 2] * r[2, k] for k in range(3))
-    k = camera.intrinsics
+def _seen(points: NDArray[np.float64], cameras: Sequence[Camera], depths: FloatArray) -> NDArray[np.bool_]:
+    """(V N) which (N 3) scan points lie on the surface that each camera sees; depths (V H W) metres. The cameras share
+    their intrinsics."""
+    poses = np.stack([camera.scan_from_camera for camera in cameras])[..., None]
+    a, b, c = (points[:, k] - poses[:, k, 3] for k in range(3))
+    x, y, z = (a * poses[:, 0, k] + b * poses[:, 1, k] + c * poses[:, 2, k] for k in range(3))
+    k = cameras[0].intrinsics
+    height, width = depths.shape[1:]
     safe = np.maximum(z, 1e-6)
     column = np.rint(k[0, 0] * x / safe + k[0, 2])
     row = np.rint(k[1, 1] * y / safe + k[1, 2])
-    inside = (z > 0.05) & (column >= 0) & (column < camera.width) & (row >= 0) & (row < camera.height)
-    result = np.zeros(len(points), bool)
-    rows = np.flatnonzero(inside)
-    surface = depth[row[rows].astype(int), column[rows].astype(int)]
+    result = (z > 0.05) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    view, point = np.nonzero(result)
+    safe = safe[view, point]
+    surface = depths[view, row[view, point].astype(int), column[view, point].astype(int)]
     # A pixel covers a patch: on slanted surfaces its centre may lie behind or before the point.
-    patch = 1.5 * safe[rows] / k[0, 0]
-    result[rows] = np.abs(surface - safe[rows]) < _DEPTH_TOLERANCE * safe[rows] + patch
+    patch = 1.5 * safe / k[0, 0]
+    result[view, point] = np.abs(surface - safe) < _DEPTH_TOLERANCE * safe + patch
     return result
 
 
 def measure_overlap(cameras: list[Camera], depths: list[FloatArray]) -> NDArray[np.float16]:
     """(V V) share of the pixels of view i seen in view j, on a grid of pixels with a surface."""
     count = len(cameras)
-    overlap = np.zeros((count, count))
+    overlap = np.eye(count)
+    stacked = np.stack(depths)
     for i, (camera, depth) in enumerate(zip(cameras, depths, strict=True)):
         step = max(1, camera.width // _OVERLAP_GRID)
         v, u = np.mgrid[step // 2 : camera.height : step, step // 2 : camera.width : step]
@@ -51,8 +57,9 @@ def measure_overlap(cameras: list[Camera], depths: list[FloatArray]) -> NDArray[
             np.stack([points[:, 0] * r[a, 0] + points[:, 1] * r[a, 1] + points[:, 2] * r[a, 2] for a in range(3)], 1)
             + t
         )
-        for j in range(count):
-            overlap[i, j] = 1.0 if i == j else (_seen(points, cameras[j], depths[j]).mean() if len(points) else 0.0)
+        if len(points):
+            others = np.arange(count) != i
+            overlap[i, others] = _seen(points, cameras, stacked).mean(1)[others]
     return overlap.astype(np.float16)
 
 
@@ -70,7 +77,7 @@ def sample_surface(
         xyz (P 3) in the scan frame and the object index (P,).
     """
     corners = geometry.vertices[geometry.triangles[seen_triangles]].astype(np.float64)
-    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1) / 2
+    area = np.linalg.norm(cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1) / 2
     # Round up or down at random, so that small faces get their share.
     wanted = np.floor(area / spacing**2 + generator.random(len(area))).astype(int)
     face = np.repeat(np.arange(len(area)), wanted)
@@ -82,5 +89,5 @@ def sample_surface(
     visible = np.zeros(len(points), bool)
     for camera, depth in zip(cameras, depths, strict=True):
         open_rows = np.flatnonzero(~visible)
-        visible[open_rows] = _seen(points[open_rows], camera, depth)
+        visible[open_rows] = _seen(points[open_rows], [camera], depth[None])[0]
     return points[visible].astype(np.float32), geometry.object_index[seen_triangles][face[visible]]

@@ -7,7 +7,7 @@ patterns fade where a pixel is wider than their period. Points are grouped by te
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +39,7 @@ def noise(x: FloatArray, y: FloatArray, z: FloatArray, seed: IntArray) -> FloatA
     i = (np.floor(x * scale).astype(np.int32) + seed) & (_SIDE - 1)
     j = (np.floor(y * scale).astype(np.int32) + (seed >> 3)) & (_SIDE - 1)
     k = (np.floor(z * scale).astype(np.int32) + (seed >> 6)) & (_SIDE - 1)
-    return _noise_volume()[(i * _SIDE + j) * _SIDE + k]
+    return _noise_volume().take((i * _SIDE + j) * _SIDE + k)
 
 
 def hash_unit(i: IntArray, j: IntArray, seed: IntArray | int) -> FloatArray:
@@ -57,30 +57,56 @@ def hash_unit(i: IntArray, j: IntArray, seed: IntArray | int) -> FloatArray:
 class TexturePoints:
     """Points that share a texture kind.
 
-    p: (n 3) position in the object's frame; u, v: the two coordinates in the plane of the face; color, second:
-    (n 3); scale, seed, axis: (n,); size: (n 2); footprint: (n,) width of a pixel on the surface, metres.
+    p: (3 n) position in the object's frame; u, v: the two coordinates in the plane of the face; color, second:
+    (3 n); scale, seed, axis: (n,); size: (2 n); footprint: (n,) width of a pixel on the surface, metres. Points run
+    along the last axis, where numpy is fast.
     """
 
     def __init__(
         self, p: FloatArray, face_axis: IntArray, material: IntArray, columns: MaterialColumns, footprint: FloatArray
     ):
         self.p = p
-        self.u = np.where(face_axis == 0, p[:, 1], p[:, 0])
-        self.v = np.where(face_axis == 2, p[:, 1], p[:, 2])
-        self.color = columns.color[material]
-        self.second = columns.second[material]
-        self.scale = columns.scale[material]
-        self.size = columns.size[material]
-        self.axis = columns.axis[material]
-        self.seed = columns.seed[material]
         self.footprint = footprint
+        self._face_axis, self._material, self._columns = face_axis, material, columns
+
+    @cached_property
+    def u(self) -> FloatArray:
+        return np.where(self._face_axis == 0, self.p[1], self.p[0])
+
+    @cached_property
+    def v(self) -> FloatArray:
+        return np.where(self._face_axis == 2, self.p[1], self.p[2])
+
+    @cached_property
+    def color(self) -> FloatArray:
+        return self._columns.color.T.take(self._material, axis=1)
+
+    @cached_property
+    def second(self) -> FloatArray:
+        return self._columns.second.T.take(self._material, axis=1)
+
+    @cached_property
+    def scale(self) -> FloatArray:
+        return self._columns.scale.take(self._material)
+
+    @cached_property
+    def size(self) -> FloatArray:
+        return self._columns.size.T.take(self._material, axis=1)
+
+    @cached_property
+    def axis(self) -> IntArray:
+        return self._columns.axis.take(self._material)
+
+    @cached_property
+    def seed(self) -> IntArray:
+        return self._columns.seed.take(self._material)
 
     def fade(self, period: FloatArray | float) -> FloatArray:
         """1 for a pattern well above the pixel, 0 where the pixel swallows it."""
         return np.clip(1.5 - 2.5 * self.footprint / period, 0, 1).astype(np.float32)
 
     def blend(self, share: FloatArray) -> FloatArray:
-        return self.color + (self.second - self.color) * share[:, None]
+        return self.color + (self.second - self.color) * share
 
 
 def _plain(t: TexturePoints) -> FloatArray:
@@ -88,15 +114,15 @@ def _plain(t: TexturePoints) -> FloatArray:
 
 
 def _paint(t: TexturePoints) -> FloatArray:
-    x, y, z = t.p.T
+    x, y, z = t.p
     stain = noise(x * 0.9, y * 0.9, z * 0.9, t.seed)
     grain = noise(x * 9, y * 9, z * 9, t.seed + 5) * t.fade(0.06)
-    return t.color * (1 + 0.07 * stain + 0.04 * grain)[:, None]
+    return t.color * (1 + 0.07 * stain + 0.04 * grain)
 
 
 def _wood(t: TexturePoints) -> FloatArray:
     along = np.float32(0.12)
-    x, y, z = (t.p[:, k] * np.where(t.axis == k, along, np.float32(1)) / t.scale for k in range(3))
+    x, y, z = (t.p[k] * np.where(t.axis == k, along, np.float32(1)) / t.scale for k in range(3))
     bend = noise(x * 0.5, y * 0.5, z * 0.5, t.seed)
     ring = np.sin((x + y + z) * np.float32(2.2) + bend * np.float32(5))
     fibre = noise(x * 3, y * 3, z * 3, t.seed + 9)
@@ -114,7 +140,7 @@ def _planks(t: TexturePoints) -> FloatArray:
     share = 0.15 + 0.5 * tint + 0.25 * grain * t.fade(0.07)
     edge = np.minimum(np.abs(t.v / t.scale - np.rint(t.v / t.scale)) * t.scale, np.abs(along - np.rint(along)) * length)
     joint = np.clip(1 - edge / np.maximum(np.float32(0.004), t.footprint * 0.5), 0, 1) * t.fade(t.scale * 0.8)
-    return t.blend(np.clip(share, 0, 1)) * (1 - 0.45 * joint)[:, None]
+    return t.blend(np.clip(share, 0, 1)) * (1 - 0.45 * joint)
 
 
 def _tiles(t: TexturePoints) -> FloatArray:
@@ -128,12 +154,12 @@ def _tiles(t: TexturePoints) -> FloatArray:
     width = np.maximum(np.float32(0.006), t.footprint * 0.6)
     joint = np.clip(1.3 - edge / width, 0, 1) * t.fade(t.scale) * np.minimum(1, 0.009 / width)
     speckle = noise(t.u * 6, t.v * 6, tint * 9, t.seed)
-    face = t.color * (0.92 + 0.12 * tint + 0.04 * speckle)[:, None]
-    return face + (t.second - face) * joint[:, None]
+    face = t.color * (0.92 + 0.12 * tint + 0.04 * speckle)
+    return face + (t.second - face) * joint
 
 
 def _fabric(t: TexturePoints) -> FloatArray:
-    x, y, z = (t.p / t.scale[:, None]).T
+    x, y, z = t.p / t.scale
     weave = noise(x * 2, y * 2, z * 2, t.seed) * t.fade(t.scale * 0.8)
     soft = noise(x * 0.15, y * 0.15, z * 0.15, t.seed + 3)
     return t.blend(np.clip(0.45 + 0.45 * weave + 0.3 * soft, 0, 1))
@@ -147,7 +173,7 @@ def _band(coordinate: FloatArray, sharp: FloatArray | float) -> FloatArray:
 def _stripes(t: TexturePoints) -> FloatArray:
     # Horizontal faces (a mattress, a seat) and fronts share the stripes across x; sides take them across y.
     band = _band(t.u / t.scale, 3.0)
-    return t.blend(0.5 + (band - 0.5) * t.fade(t.scale)) * (1 + 0.05 * noise(t.u * 9, t.v * 9, t.v, t.seed))[:, None]
+    return t.blend(0.5 + (band - 0.5) * t.fade(t.scale)) * (1 + 0.05 * noise(t.u * 9, t.v * 9, t.v, t.seed))
 
 
 def _plaid(t: TexturePoints) -> FloatArray:
@@ -157,7 +183,7 @@ def _plaid(t: TexturePoints) -> FloatArray:
 
 
 def _marble(t: TexturePoints) -> FloatArray:
-    x, y, z = (t.p / t.scale[:, None]).T
+    x, y, z = t.p / t.scale
     vein = noise(x, y, z, t.seed)
     line = np.exp(-np.square(vein * 6)) * t.fade(0.05)
     speck = noise(x * 8, y * 8, z * 8, t.seed + 1) * t.fade(0.03)
@@ -165,36 +191,36 @@ def _marble(t: TexturePoints) -> FloatArray:
 
 
 def _rug(t: TexturePoints) -> FloatArray:
-    border = np.minimum(t.size[:, 0] / 2 - np.abs(t.u), t.size[:, 1] / 2 - np.abs(t.v))
+    border = np.minimum(t.size[0] / 2 - np.abs(t.u), t.size[1] / 2 - np.abs(t.v))
     diamond = _band((np.abs(t.u) + np.abs(t.v)) / t.scale / 2, 3.0)
     other = _band((np.abs(t.u) - np.abs(t.v)) / t.scale / 2, 3.0)
     inner = np.where(t.seed % 2 == 0, diamond * other, 0.6 * diamond)
     share = np.where((border > 0.07) & (border < 0.13), 1.0, np.where(border < 0.16, 0.0, inner)).astype(np.float32)
     pile = noise(t.u * 14, t.v * 14, t.u, t.seed) * t.fade(0.06)
-    return t.blend(share) * (1 + 0.12 * pile)[:, None]
+    return t.blend(share) * (1 + 0.12 * pile)
 
 
 def _picture(t: TexturePoints) -> FloatArray:
-    x, y = t.u / t.size[:, 0], t.v / t.size[:, 1]
+    x, y = t.u / t.size[0], t.v / t.size[1]
     horizon = 0.1 * noise(x * 2, y * 0, x * 0, t.seed) - 0.1 + 0.2 * hash_unit(t.seed, t.seed, 3)
     share = np.clip(0.5 + (y - horizon) * 14, 0, 1)
-    color = t.blend(share) * (0.75 + 0.5 * np.abs(y))[:, None]
+    color = t.blend(share) * (0.75 + 0.5 * np.abs(y))
     for disc in range(3):
         cx = hash_unit(t.seed, t.seed + disc, 11) - 0.5
         cy = hash_unit(t.seed + disc, t.seed, 12) - 0.5
         radius = 0.08 + 0.17 * hash_unit(t.seed + disc, t.seed + disc, 13)
-        aspect = t.size[:, 1] / t.size[:, 0]
+        aspect = t.size[1] / t.size[0]
         distance = np.sqrt(np.square(x - cx) + np.square((y - cy) * aspect))
-        inside = np.clip((radius - distance) * 60 + 0.5, 0, 1)[:, None]
-        tint = 0.2 + 0.5 * np.stack([hash_unit(t.seed + disc, t.seed + k, 14) for k in range(3)], 1)
-        tint = (tint + tint.mean(1, keepdims=True)) * (0.25 + 0.35 * hash_unit(t.seed, t.seed + disc, 15))[:, None]
+        inside = np.clip((radius - distance) * 60 + 0.5, 0, 1)
+        tint = 0.2 + 0.5 * np.stack([hash_unit(t.seed + disc, t.seed + k, 14) for k in range(3)])
+        tint = (tint + tint.mean(0)) * (0.25 + 0.35 * hash_unit(t.seed, t.seed + disc, 15))
         color = color + (tint - color) * inside
-    mat = (np.maximum(np.abs(x), np.abs(y)) > 0.43)[:, None] & (t.seed % 3 == 0)[:, None]
+    mat = (np.maximum(np.abs(x), np.abs(y)) > 0.43) & (t.seed % 3 == 0)
     return np.where(mat, np.float32(0.8), color)
 
 
 def _screen(t: TexturePoints) -> FloatArray:
-    x, y = t.u / t.size[:, 0] + 0.5, t.v / t.size[:, 1] + 0.5
+    x, y = t.u / t.size[0] + 0.5, t.v / t.size[1] + 0.5
     line = np.floor(y * 16).astype(np.int32)
     indent = 0.07 + 0.1 * hash_unit(line, line * 0, t.seed)
     length = 0.25 + 0.6 * hash_unit(line, line * 0 + 1, t.seed)
@@ -210,7 +236,7 @@ def _spine(t: TexturePoints) -> FloatArray:
 
 
 def _leaf(t: TexturePoints) -> FloatArray:
-    x, y, z = (t.p / t.scale[:, None]).T
+    x, y, z = t.p / t.scale
     return t.blend(np.clip(0.5 + 0.5 * noise(x, y, z, t.seed), 0, 1))
 
 
@@ -231,7 +257,7 @@ def _checker(t: TexturePoints) -> FloatArray:
     i, j = np.floor(t.u / t.scale).astype(np.int32), np.floor(t.v / t.scale).astype(np.int32)
     share = ((i + j) & 1).astype(np.float32)
     vein = noise(t.u * 4, t.v * 4, share * 5, t.seed)
-    return t.blend(0.5 + (share - 0.5) * t.fade(t.scale)) * (1 + 0.07 * vein)[:, None]
+    return t.blend(0.5 + (share - 0.5) * t.fade(t.scale)) * (1 + 0.07 * vein)
 
 
 def _brick(t: TexturePoints) -> FloatArray:
@@ -241,8 +267,8 @@ def _brick(t: TexturePoints) -> FloatArray:
     tint = hash_unit(row.astype(np.int32), np.floor(along).astype(np.int32), t.seed)
     edge = np.minimum(np.abs(t.v / height - np.rint(t.v / height)) * height, np.abs(along - np.rint(along)) * t.scale)
     joint = np.clip(1.4 - edge / np.maximum(np.float32(0.008), t.footprint * 0.5), 0, 1) * t.fade(height)
-    face = t.color * (0.7 + 0.5 * tint)[:, None]
-    return face + (t.second - face) * joint[:, None]
+    face = t.color * (0.7 + 0.5 * tint)
+    return face + (t.second - face) * joint
 
 
 _TEXTURES: dict[str, Callable[[TexturePoints], FloatArray]] = {
@@ -267,13 +293,18 @@ def albedo(
     Returns:
         (N 3) float32 in [0, 1].
     """
-    result = np.empty_like(position)
-    kind = columns.kind[material]
+    # Numbers of 8 bits are sorted in linear time.
+    kind = columns.kind.astype(np.uint8).take(material)
     order = np.argsort(kind, kind="stable")
-    bounds = np.searchsorted(kind[order], np.arange(len(KINDS) + 1))
-    for index, name in enumerate(KINDS):
-        rows = order[bounds[index] : bounds[index + 1]]
-        if len(rows):
-            points = TexturePoints(position[rows], face_axis[rows], material[rows], columns, footprint[rows])
-            result[rows] = _TEXTURES[name](points)
-    return np.clip(result, 0, 0.95, out=result)
+    bounds = np.concatenate([[0], np.bincount(kind, minlength=len(KINDS)).cumsum()])
+    position, face_axis = np.ascontiguousarray(position.take(order, axis=0).T), face_axis.take(order)
+    material, footprint = material.take(order), footprint.take(order)
+    sorted_result = np.empty_like(position)
+    for name, start, end in zip(KINDS, bounds[:-1], bounds[1:], strict=True):
+        if start < end:
+            rows = slice(start, end)
+            points = TexturePoints(position[:, rows], face_axis[rows], material[rows], columns, footprint[rows])
+            np.clip(_TEXTURES[name](points), 0, 0.95, out=sorted_result[:, rows])
+    result = np.empty((len(order), 3), np.float32)
+    result[order] = sorted_result.T
+    return result
