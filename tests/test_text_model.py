@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pano3d import config
+from pano3d.commands.text_classes import class_names
 from pano3d.data.archive import write_scene
 from pano3d.data.batches import TrainingSteps
 from pano3d.data.label_spaces import label_space
@@ -79,6 +80,24 @@ def test_what_does_not_fit_is_told_before_anything_is_built(tmp_path: Path) -> N
     file, _ = text_file(tmp_path)
     with pytest.raises(ConfigError, match="width 10"):
         draw_model(described(file, text_width=10))
+
+
+def test_the_overrides_that_we_document_reach_the_head() -> None:
+    words = ["+head.decoder.class_head=text", "+head.decoder.text_width=12", "+head.text_classes=classes.safetensors"]
+    head = config.load(config.compose(Path(__file__).parents[1] / "params", words), HeadConfig, "head")
+    assert (head.decoder.class_head, head.decoder.text_width) == ("text", 12)
+    assert head.text_classes == "classes.safetensors"
+    words = ["head=panst3r", "head.text_classes=classes.safetensors"]
+    head = config.load(config.compose(Path(__file__).parents[1] / "params", words), HeadConfig, "head")
+    assert head.decoder.class_mode == "sigmoid"
+
+
+def test_names_come_from_a_label_space_or_a_file(tmp_path: Path) -> None:
+    assert tuple(class_names("scannet20")) == NAMES
+    (tmp_path / "names.txt").write_text("sofa\n\n  standing lamp \n")
+    assert class_names(str(tmp_path / "names.txt")) == ["sofa", "standing lamp"]
+    with pytest.raises(DataError, match="neither a text file nor one of scannet20"):
+        class_names(str(tmp_path / "absent.txt"))
 
 
 def mixed_archives(folder: Path) -> list[Path]:
