@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,7 +34,7 @@ GEOMETRY = ("points_world", "points_camera", "confidence", "world_from_camera")
 
 
 class Clock:
-    """Seconds by part of the step."""
+    """Seconds by part of the step; CPU seconds of this process, so that other work on the machine does not count."""
 
     def __init__(self, device: str) -> None:
         self.seconds: dict[str, float] = {}
@@ -46,8 +47,9 @@ class Clock:
         self.seconds[part] = self.seconds.get(part, 0.0) + self._now() - start
 
     def _now(self) -> float:
-        if self._device == "cuda":
-            torch.cuda.synchronize()
+        if self._device == "cpu":
+            return time.process_time()
+        torch.cuda.synchronize()
         return time.perf_counter()
 
 
@@ -67,10 +69,9 @@ class Cut:
         torch.autograd.backward([tensor for tensor, _ in pairs], [gradient for _, gradient in pairs])
 
 
-def step_of(backbone: str, views: int, queries: int, points: int, segments: int, device: str) -> dict[str, float]:
+def step_of(settings: dict[str, Any], views: int, points: int, segments: int, device: str) -> dict[str, float]:
     """Seconds of the parts of one step."""
     torch.manual_seed(0)
-    settings = config.compose(Path("params"), [f"backbone={backbone}", f"head.decoder.queries={queries}"])
     head = config.load(settings, HeadConfig, "head")
     choice: BackboneChoice = config.load(settings, BackboneChoice, "backbone")
     model = build_model(ModelConfig(choice, head, "scannet20"), CLASSES).to(device).train()
@@ -123,18 +124,19 @@ def main() -> None:
     parser.add_argument("--views", type=int, default=8)
     parser.add_argument("--queries", type=int, default=100)
     parser.add_argument("--segments", type=int, default=40)
-    parser.add_argument("--points", type=int, default=4096, help="per view")
+    parser.add_argument("--points", type=int, nargs="*", default=[], help="per view; default: those of the preset")
+    parser.add_argument("--override", nargs="*", default=[], help="of params, such as experiment=scannet_must3r")
     parser.add_argument("--repeats", type=int, default=3, help="the step with the least total counts")
     chosen = parser.parse_args()
-    steps = [
-        step_of(chosen.backbone, chosen.views, chosen.queries, chosen.points, chosen.segments, chosen.device)
-        for _ in range(chosen.repeats)
-    ]
-    best = min(steps, key=lambda step: sum(step.values()))
-    total = sum(best.values())
-    print(f"{chosen.backbone}, {chosen.views} views, {chosen.queries} queries, {chosen.points} points: {total:.2f} s")
-    for part, seconds in best.items():
-        print(f"{part:<20} {seconds:7.2f} s  {100 * seconds / total:5.1f} %")
+    words = [*chosen.override, f"backbone={chosen.backbone}", f"head.decoder.queries={chosen.queries}"]
+    settings = config.compose(Path("params"), words)
+    for points in chosen.points or [settings["joint_finetune"]["panoptic_loss"]["points"]]:
+        steps = [step_of(settings, chosen.views, points, chosen.segments, chosen.device) for _ in range(chosen.repeats)]
+        best = min(steps, key=lambda step: sum(step.values()))
+        total = sum(best.values())
+        print(f"{chosen.backbone}, {chosen.views} views, {chosen.queries} queries, {points} points: {total:.2f} s")
+        for part, seconds in best.items():
+            print(f"{part:<20} {seconds:7.2f} s  {100 * seconds / total:5.1f} %", flush=True)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ TOLERANCE = 1e-5  # of the largest value
 has_compiler = shutil.which(os.environ.get("CXX", "g++")) is not None or shutil.which("clang++") is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("what", "count"),
     [
