@@ -1,16 +1,20 @@
 """Inference of the mask decoder against a twin that keeps every head's mask logits and resamples those.
 
-    python -m benchmarks.mask_decoder [--device cuda] [--views 8] [--repeats 2]
+    python -m benchmarks.mask_decoder [--device cuda] [--views 8] [--repeats 2] [--long 50]
 
-Both get the same tokens and mask features. "decode": until the queries' embeddings (ours) or all heads' logits
-(plain, as public code returns them). "masks": until the most probable query of every pixel of the mask grid. That the
-two agree is tests/panoptic/test_mask_decoder.py.
+Images of 512 x 384, 200 queries. Both get the same tokens and mask features. "decode": until the queries' embeddings
+(ours) or all heads' logits (plain, as public code returns them). "masks": until the most probable query of every pixel
+of the mask grid. That the two agree is tests/panoptic/test_mask_decoder.py.
+
+--long: our whole panoptic half on the tokens of so many views: fusion, mask features at stride 4, decoder, and merging
+into one segment per pixel of the images, every query taking part.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -20,9 +24,13 @@ from torch.nn import functional
 
 from benchmarks.measure import cost_of, report
 from pano3d.panoptic.attention import sine_position_code
+from pano3d.panoptic.fusion import FeatureFusion, FusionConfig
 from pano3d.panoptic.mask_decoder import MaskDecoder, MaskDecoderConfig
+from pano3d.panoptic.scene import SceneConfig, StandardMerging, merge_masks
+from pano3d.types import BackboneOutput
 
-GRID = (24, 32)  # 384 x 512 in patches of 16
+IMAGE = (384, 512)
+GRID = (24, 32)  # in patches of 16
 SIZES = {
     "D 768, 6 layers": MaskDecoderConfig(768, 6, 8, 2048, 200, token_width=768, mask_width=256),
     "D 256, 9 layers": MaskDecoderConfig(256, 9, 8, 2048, 200, token_width=256, mask_width=256),
@@ -83,14 +91,44 @@ WAYS = {
 }
 
 
+def prepare_whole(size: str, views: int, device: str) -> Callable[[], object]:
+    """MUSt3R's tokens of `views` views, then the measured way from them to segments."""
+    torch.manual_seed(0)
+    config = replace(SIZES[size], class_mode="sigmoid")  # no query may say "nothing", so that all are merged
+    fusion = FeatureFusion(FusionConfig(config.token_width, config.mask_width), 1024, 768).eval().to(device)
+    network = MaskDecoder(config, num_classes=20).eval().to(device)
+    tokens = {
+        "encoder_tokens": torch.randn(1, views, GRID[0] * GRID[1], 1024, device=device),
+        "decoder_tokens": torch.randn(1, views, GRID[0] * GRID[1], 768, device=device),
+    }
+    no_map = torch.zeros(1, views, 0, 0, 3, device=device)
+    output = BackboneOutput(
+        **tokens,
+        token_grid=GRID,
+        points_world=no_map,
+        points_camera=no_map,
+        confidence=no_map[..., 0],
+        confidence_kind="confidence",
+        world_from_camera=None,
+        view_index=torch.arange(views, device=device),
+    )
+    everything = SceneConfig(StandardMerging(score_threshold=0.0, overlap_threshold=0.0))
+
+    def work() -> object:
+        fused, features = fusion(output)
+        return merge_masks(network(fused, GRID, features), IMAGE, 20, [True] * 20, everything)
+
+    return torch.no_grad()(work)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--views", type=int, default=8)
-    parser.add_argument("--strides", type=int, nargs="+", default=[2, 4])
+    parser.add_argument("--strides", type=int, nargs="*", default=[2, 4], help="none: only --long")
     parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=list(SIZES))
     parser.add_argument("--repeats", type=int, default=2)
-    parser.add_argument("--long", type=int, default=0, help="views of one more run of ours alone, stride 4 (50)")
+    parser.add_argument("--long", type=int, default=0, help="views of one more run of ours alone (50)")
     chosen = parser.parse_args()
     for size in chosen.sizes:
         for stride in chosen.strides:
@@ -103,8 +141,13 @@ def main() -> None:
                 )
                 report(f"{size}, {chosen.views} views, stride {stride}, {step}", lean, plain)
         if chosen.long:
-            alone = cost_of(partial(prepare, size, 4, chosen.long, "lean masks"), chosen.device, 1)
-            print(f"{size}, {chosen.long} views, stride 4, masks: {alone.seconds:.2f} s, {alone.mebibytes:.0f} MiB")
+            alone = cost_of(partial(prepare_whole, size, chosen.long), chosen.device, 1)
+            inputs = chosen.long * GRID[0] * GRID[1] * (1024 + 768) * 4 / 2**20
+            print(
+                f"{size}, {chosen.long} views, stride 4, from tokens to segments: {alone.seconds:.2f} s, "
+                f"{alone.mebibytes:.0f} MiB over the tokens' {inputs:.0f} MiB",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

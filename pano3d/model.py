@@ -15,7 +15,7 @@ from pano3d.losses.must3r_geometry import Must3rLossConfig
 from pano3d.losses.pi3_geometry import Pi3GeometryLossConfig
 from pano3d.panoptic.fusion import FeatureFusion, FusionConfig
 from pano3d.panoptic.mask_decoder import MaskDecoder, MaskDecoderConfig
-from pano3d.types import BackboneOutput, MaskOutput, Views
+from pano3d.types import BackboneOutput, ConfigError, MaskOutput, Views
 
 Part = Literal["encoder", "decoder", "geometry_head", "panoptic"]
 
@@ -53,10 +53,23 @@ BackboneChoice = Must3rChoice | Pi3Choice
 
 @dataclass(frozen=True)
 class HeadConfig:
-    """The panoptic half."""
+    """The panoptic half.
+
+    text_classes: file made by `pano3d text-classes`, for a decoder with class_head=text and only then; it must hold an
+        embedding of every class of the label space. Read when a network is drawn; from then on the embeddings travel
+        with the weights, and the file may go.
+    """
 
     fusion: FusionConfig
     decoder: MaskDecoderConfig
+    text_classes: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.decoder.class_head == "text") != (self.text_classes is not None):
+            raise ConfigError(
+                "head.text_classes: give a file of embeddings with head.decoder.class_head=text and only then; "
+                "`pano3d text-classes names.txt classes.safetensors` makes one"
+            )
 
 
 @dataclass(frozen=True)
@@ -95,7 +108,10 @@ class Pano3D(nn.Module):
 
 
 def build_model(model_config: ModelConfig, num_classes: int) -> Pano3D:
-    """A freshly initialised network; draws from torch's global generator."""
+    """A freshly initialised network; draws from torch's global generator.
+
+    A text class head still waits for its embeddings (`model_files.draw_model` reads them).
+    """
     backbone = model_config.backbone.build()
     fusion = FeatureFusion(model_config.head.fusion, backbone.encoder_width, backbone.decoder_width)
     return Pano3D(backbone, fusion, MaskDecoder(model_config.head.decoder, num_classes))

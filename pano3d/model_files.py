@@ -16,6 +16,8 @@ from pano3d import config
 from pano3d.data.label_spaces import label_space
 from pano3d.data.preparation import file_digest
 from pano3d.model import ModelConfig, Pano3D, build_model
+from pano3d.panoptic.class_head import TextClassHead
+from pano3d.panoptic.text_classes import read_text_classes
 from pano3d.types import ConfigError, WeightsError
 
 FORMAT_VERSION = 1
@@ -30,6 +32,23 @@ class ModelDescription:
     license: str
     provenance: dict[str, Any]
     weights_sha256: str
+
+
+def draw_model(model_config: ModelConfig) -> Pano3D:
+    """A freshly initialised network for its label space, text embeddings of the class names included.
+
+    Raises:
+        DataError: the file of text classes is missing, damaged or lacks a class.
+        ConfigError: its embeddings have another width than `decoder.text_width`.
+    """
+    names = label_space(model_config.label_space).names
+    path = model_config.head.text_classes
+    embeddings = None if path is None else read_text_classes(Path(path)).arrange(names)
+    model = build_model(model_config, len(names))
+    head = model.mask_decoder.class_head
+    if isinstance(head, TextClassHead) and embeddings is not None:
+        head.set_vocabulary(embeddings)
+    return model
 
 
 def write_model(

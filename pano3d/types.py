@@ -105,11 +105,14 @@ class PanopticTarget:
     segment_index: (B V H W) index into the scene's segments, VOID where unlabelled.
     class_id: per scene (M,) class of each segment, in [0, K).
     is_thing: per scene (M,).
+    class_allowed: (B K) classes that each scene's dataset annotates: of the others it cannot say that they are absent.
+        None: all.
     """
 
     segment_index: Int[Tensor, "b v h w"]
     class_id: list[Int[Tensor, " _"]]
     is_thing: list[Bool[Tensor, " _"]]
+    class_allowed: Bool[Tensor, "b k"] | None = None
 
 
 @dataclass(frozen=True)
@@ -308,6 +311,7 @@ class Batch:
                 panoptic.segment_index.to(device),
                 [x.to(device) for x in panoptic.class_id],
                 [x.to(device) for x in panoptic.is_thing],
+                None if panoptic.class_allowed is None else panoptic.class_allowed.to(device),
             ),
             self.scenes,
         )

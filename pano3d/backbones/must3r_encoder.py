@@ -69,7 +69,8 @@ class Must3rEncoder(nn.Module):
         Returns:
             tokens, row-major over each image as it looks, and their (row, column): (T 2), or (N T 2) with `portrait`.
         """
-        with torch.autocast(images.device.type, enabled=self.config.encoder_autocast and torch.is_autocast_enabled()):
+        device = images.device.type
+        with torch.autocast(device, enabled=self.config.encoder_autocast and torch.is_autocast_enabled(device)):
             tokens = self.patch_embed(images)
             height, width = (side // self.config.patch_size for side in images.shape[-2:])
             positions = grid_positions(height, width, images.device)

@@ -146,7 +146,9 @@ class Pi3(Backbone):
         if self.training or not 0 < window < num_views:
             return self._reconstruct(views.images)
         spans = window_spans(num_views, window, self.config.window_overlap)
-        return join_windows([self._reconstruct(views.images[:, start:stop]) for start, stop in spans], spans)
+        outputs = [self._reconstruct(views.images[:, start:stop]) for start, stop in spans]
+        with torch.autocast(views.images.device.type, enabled=False):
+            return join_windows(outputs, spans)
 
     def _reconstruct(self, images: Float[Tensor, "b v 3 h w"]) -> BackboneOutput:
         batch, num_views, _, height, width = images.shape
@@ -158,6 +160,9 @@ class Pi3(Backbone):
         table = rope_table(positions, self.config.heads.width // self.config.heads.num_heads, self.config.rope_base)
         points, confidence, world_from_camera = self._read_out(torch.cat((within, across), dim=-1), table, grid)
 
+        with torch.autocast(images.device.type, enabled=False):  # 8 bits would part the points from their cameras
+            points_world = transform_points(world_from_camera, points)
+
         skip = self.config.decoder.num_registers
         features = [within, across] if self.config.decoder_feature == "last_two" else [across]
         split = (batch, num_views)
@@ -165,7 +170,7 @@ class Pi3(Backbone):
             encoder_tokens=patches.unflatten(0, split),
             decoder_tokens=torch.cat([feature[:, skip:] for feature in features], dim=-1).unflatten(0, split),
             token_grid=grid,
-            points_world=transform_points(world_from_camera, points).unflatten(0, split),
+            points_world=points_world.unflatten(0, split),
             points_camera=points.unflatten(0, split),
             confidence=confidence.unflatten(0, split),
             confidence_kind="conf_logits",

@@ -12,9 +12,8 @@ from pano3d import config, model_files
 from pano3d.backbones import must3r_checkpoint, pi3_checkpoint
 from pano3d.backbones.must3r import Must3r
 from pano3d.backbones.pi3 import Pi3
-from pano3d.data.label_spaces import label_space
 from pano3d.data.preparation import file_digest
-from pano3d.model import BackboneChoice, HeadConfig, ModelConfig, Pano3D, build_model
+from pano3d.model import BackboneChoice, HeadConfig, ModelConfig, Pano3D
 from pano3d.types import ConfigError, WeightsError
 
 Family = Literal["must3r", "pi3"]
@@ -65,7 +64,7 @@ def run(family: Family, source: str, preset: str, output: Path, params: Path = P
         raise WeightsError(f"importing {source}: no such file")
     must3r_checkpoint.check_download(path)
     torch.manual_seed(int(settings["seed"]))
-    model = build_model(model_config, len(label_space(model_config.label_space).names))
+    model = model_files.draw_model(model_config)
     licence, released_as = _fill(path, model)
     print(f"licence of these weights: {licence}")
     provenance = {"source": path.name, "sha256": file_digest(path), "released_as": released_as}

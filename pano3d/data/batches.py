@@ -53,9 +53,21 @@ class LoaderConfig:
 
 
 class TrainingSteps(Dataset[Batch]):
-    """Item `step` is the batch of that step, or of its scenes the share of process `rank` among `count`."""
+    """Item `step` is the batch of that step, or of its scenes the share of process `rank` among `count`.
 
-    def __init__(self, paths: list[Path], config: LoaderConfig, seed: int, rank: int = 0, count: int = 1):
+    vocabulary: the classes that are learnt; archives of other label spaces are read through the names they share with
+        it. By default the label space of the first archive.
+    """
+
+    def __init__(
+        self,
+        paths: list[Path],
+        config: LoaderConfig,
+        seed: int,
+        rank: int = 0,
+        count: int = 1,
+        vocabulary: LabelSpace | None = None,
+    ):
         if not paths:
             raise DataError("training: no scene archives given; run the prepare stage or check the split's name")
         self._config, self._seed = config, seed
@@ -63,6 +75,7 @@ class TrainingSteps(Dataset[Batch]):
         self._frames = FrameCache(
             paths, config.image_width, config.image_height, budget_bytes=int(config.cache_gib * 2**30)
         )
+        self._vocabulary = vocabulary or label_space(self._frames.scene(0).label_space)
 
     @property
     def cache_bytes(self) -> int:
@@ -84,7 +97,7 @@ class TrainingSteps(Dataset[Batch]):
         archive = self._frames.scene(scene)
         chosen = sample_connected_views(archive.overlap, views, generator, self._config.minimum_overlap)
         frames = [self._frames.frame(scene, int(view)) for view in chosen]
-        return make_sample(archive, frames, self._config, generator)
+        return make_sample(archive, frames, self._config, generator, self._vocabulary)
 
 
 @dataclass(frozen=True)
@@ -99,12 +112,27 @@ class Sample:
     segment_index: NDArray[np.int64]
     class_id: NDArray[np.int64]
     is_thing: NDArray[np.bool_]
+    class_allowed: NDArray[np.bool_]
 
 
 def make_sample(
-    archive: SceneArchive, frames: list[Frame], config: LoaderConfig, generator: np.random.Generator
+    archive: SceneArchive,
+    frames: list[Frame],
+    config: LoaderConfig,
+    generator: np.random.Generator,
+    vocabulary: LabelSpace,
 ) -> Sample:
-    """Stack frames, augment colours, mirror with the chance given, number the sample's segments from 0."""
+    """Stack frames, augment colours, mirror with the chance given, number the sample's segments from 0.
+
+    Raises:
+        DataError: the archive's label space shares no class name with the vocabulary.
+    """
+    class_allowed = np.isin(vocabulary.names, label_space(archive.label_space).names)
+    if not class_allowed.any():
+        raise DataError(
+            f"training on {archive.name}: its label space {archive.label_space} shares no class name with "
+            f"{vocabulary.name}, the model's; prepare the scenes with another label space"
+        )
     images = augment_colors(np.stack([frame.color for frame in frames]), config.augmentation, generator)
     depth = np.stack([frame.depth_mm for frame in frames]).astype(np.float32) / 1000.0
     intrinsics = np.stack([frame.intrinsics for frame in frames])
@@ -114,7 +142,7 @@ def make_sample(
         images, depth, segment_id = images[:, :, ::-1], depth[:, :, ::-1], segment_id[:, :, ::-1]
         intrinsics, scan_from_camera = mirror_camera(intrinsics, scan_from_camera, config.image_width)
     segment_index, class_id, is_thing = number_segments(
-        segment_id, archive, label_space(archive.label_space), config.minimum_segment_pixels, config.merge_stuff
+        segment_id, archive, vocabulary, config.minimum_segment_pixels, config.merge_stuff
     )
     return Sample(
         name=archive.name,
@@ -125,6 +153,7 @@ def make_sample(
         segment_index=segment_index,
         class_id=class_id,
         is_thing=is_thing,
+        class_allowed=class_allowed,
     )
 
 
@@ -139,6 +168,7 @@ def number_segments(
 
     Args:
         segment_id: (V, H, W), 0 = void.
+        labels: the classes to number by; segments of a class it does not name become void.
 
     Returns:
         segment_index (V, H, W), class_id (M,), is_thing (M,).
@@ -173,6 +203,7 @@ def collate(samples: list[Sample]) -> Batch:
     def stack(name: str) -> torch.Tensor:
         return torch.from_numpy(np.stack([getattr(sample, name) for sample in samples]))
 
+    class_allowed = stack("class_allowed")
     return Batch(
         views=Views(images=stack("images")),
         geometry=GeometryTarget(
@@ -184,6 +215,7 @@ def collate(samples: list[Sample]) -> Batch:
             segment_index=stack("segment_index"),
             class_id=[torch.from_numpy(sample.class_id) for sample in samples],
             is_thing=[torch.from_numpy(sample.is_thing) for sample in samples],
+            class_allowed=None if class_allowed.all() else class_allowed,
         ),
         scenes=[sample.name for sample in samples],
     )

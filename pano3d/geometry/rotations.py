@@ -16,9 +16,12 @@ def closest_rotation(matrix: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 3 3"]
     The derivative is the closed form of the projection, which needs sums of singular values only: equal ones, as at
     the identity, are harmless (the derivative of a general SVD divides by their difference).
 
+    Computed in float32 at least, whatever the autocast dtype or that of `matrix`: products of 8 bits are no rotation.
+
     Source: orthogonal Procrustes, A = U S V', R = U diag(1, 1, det(U V')) V'.
     """
-    rotation: Tensor = _ClosestRotation.apply(matrix)
+    with torch.autocast(matrix.device.type, enabled=False):
+        rotation: Tensor = _ClosestRotation.apply(matrix.to(torch.promote_types(matrix.dtype, torch.float32)))
     return rotation
 
 

@@ -113,16 +113,14 @@ class PanopticCriterion:
         target: PanopticTarget,
         view_index: Int[Tensor, " v"],
         generator: torch.Generator,
-        class_allowed: Bool[Tensor, "b k"] | None = None,
     ) -> dict[str, Tensor]:
         """Compare predictions with true segments.
 
         Args:
             mask_output: of the decoder; its V axis may hold an image twice.
-            target: per image.
+            target: per image; the class loss ignores classes that a scene's `class_allowed` rules out.
             view_index: image behind each entry of the V axis.
             generator: draws the points.
-            class_allowed: classes each scene's dataset annotates; the class loss ignores the others.
 
         Returns:
             "total" (weighted, all layers), "class", "dice", "bce" (unweighted sums over layers), and as counts
@@ -132,7 +130,7 @@ class PanopticCriterion:
             TrainingError: predictions are NaN or infinite.
         """
         device = mask_output.mask_features.device
-        losses = self.layer_losses(mask_output, target, view_index, UniformPoints(generator, device), class_allowed)
+        losses = self.layer_losses(mask_output, target, view_index, UniformPoints(generator, device))
         parts = {"class": losses.class_loss.sum(), "dice": losses.dice.sum(), "bce": losses.bce.sum()}
         total = losses.weighted(self.config).sum()
         matched = (losses.query[-1] >= 0).sum().to(total)
@@ -149,7 +147,6 @@ class PanopticCriterion:
         target: PanopticTarget,
         view_index: Int[Tensor, " v"],
         points: PointSource,
-        class_allowed: Bool[Tensor, "b k"] | None = None,
     ) -> LayerLosses:
         """Match and compare, layer by layer, at points of the caller's choice."""
         device = mask_output.mask_features.device
@@ -170,7 +167,7 @@ class PanopticCriterion:
             else:
                 pairs = self._losses_at_own_points(embeddings, features, truth, query, points, own_points)
             bce, dice = (part / normaliser for part in pairs)
-            class_loss = self._class_loss(class_logits, truth, query, class_allowed, normaliser)
+            class_loss = self._class_loss(class_logits, truth, query, target.class_allowed, normaliser)
         return LayerLosses(class_loss, bce, dice, query, num_segments, own_points)
 
     def _sample(self, features: Tensor, truth: _Truth, points: Float[Tensor, "l b v p 2"]) -> _Sampled:
@@ -303,6 +300,7 @@ class PanopticCriterion:
         wanted[layer, scene, query[layer, scene, segment]] = truth.class_id[scene, segment]
         if class_allowed is None:
             class_allowed = torch.ones(class_logits.shape[1], num_classes, dtype=torch.bool, device=wanted.device)
+        class_allowed = class_allowed.to(wanted.device)
         if self.config.class_mode == "softmax":
             return softmax_class_loss(class_logits, wanted, class_allowed, self.config.no_object_weight)
         return focal_class_loss(class_logits, wanted, class_allowed) / normaliser

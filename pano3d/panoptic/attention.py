@@ -28,18 +28,21 @@ class Attention(nn.Module):
         self,
         query: Float[Tensor, "b q d"],
         memory: Float[Tensor, "b n d"],
-        key_position: Float[Tensor, "#b n d"],
+        key_position: Float[Tensor, "#b t d"],
         readable: Bool[Tensor, "b q n"] | None = None,
     ) -> Float[Tensor, "b q d"]:
         """Read `memory` with keys memory + key_position and values memory.
 
+        key_position: of one view's tokens where `memory` holds those of several views in a row.
         readable: True where a query may look; None lets it look everywhere.
         """
         weight_q, weight_k, weight_v = self.in_proj_weight.chunk(3)
         bias_q, bias_k, bias_v = self.in_proj_bias.chunk(3)
         q = functional.linear(query, weight_q, bias_q)
-        # Keys are linear in the position code: projecting it apart spares a second copy of the memory.
-        k = functional.linear(memory, weight_k, bias_k) + functional.linear(key_position, weight_k)
+        # Keys are linear in the position code: it is projected apart and once, being the same for every view.
+        k = functional.linear(memory, weight_k, bias_k)
+        position = functional.linear(key_position, weight_k)
+        k = (k.unflatten(1, (-1, position.shape[1])) + position[:, None]).flatten(1, 2)
         v = functional.linear(memory, weight_v, bias_v)
         q, k, v = (rearrange(x, "b n (e c) -> b e n c", e=self.heads) for x in (q, k, v))
         mask = None if readable is None else rearrange(readable, "b q n -> b 1 q n")

@@ -90,10 +90,6 @@ class PixelShuffleUpscaler(nn.Module):
             Perceptron(before, hidden_factor * before, after * factor**2) for before, after in pairwise(widths)
         )
 
-    @property
-    def total_factor(self) -> int:
-        return int(self.factor ** len(self.steps))
-
     def forward(self, grid: Float[Tensor, "n h w c"]) -> Float[Tensor, "n d hm wm"]:
         for step in self.steps:
             grid = rearrange(
@@ -130,26 +126,29 @@ class FeatureFusion(nn.Module):
         Returns:
             tokens G (B V T D) and mask features (B V Dm hm wm); hm = 4h with the default upscaler.
         """
+        split = output.encoder_tokens.shape[:2]
+        encoder, decoder = output.encoder_tokens.flatten(0, 1), output.decoder_tokens.flatten(0, 1)
+        if torch.is_grad_enabled():
+            tokens, features = self._fuse(encoder, decoder, output.token_grid)
+            return tokens.unflatten(0, split), features.unflatten(0, split)
+        # One view at a time: the perceptrons' hidden layers are several times wider than what they give.
+        first = self._fuse(encoder[:1], decoder[:1], output.token_grid)
+        tokens, features = (part.new_empty(len(encoder), *part.shape[1:]) for part in first)
+        tokens[:1], features[:1] = first
+        for index in range(1, len(encoder)):
+            view = slice(index, index + 1)
+            tokens[view], features[view] = self._fuse(encoder[view], decoder[view], output.token_grid)
+        return tokens.unflatten(0, split), features.unflatten(0, split)
+
+    def _fuse(
+        self, encoder: Float[Tensor, "n t e"], decoder: Float[Tensor, "n t f"], token_grid: tuple[int, int]
+    ) -> tuple[Float[Tensor, "n t d"], Float[Tensor, "n dm hm wm"]]:
         sources = []
         if self.uses_encoder:
-            sources.append(self.encoder_norm(output.encoder_tokens))
+            sources.append(self.encoder_norm(encoder))
         if self.uses_decoder:
-            gated = gate_gradient(output.decoder_tokens, self.config.gradient_gate)
-            sources.append(self.decoder_norm(gated))
+            sources.append(self.decoder_norm(gate_gradient(decoder, self.config.gradient_gate)))
         joined = torch.cat(sources, dim=-1)
         tokens = self.fuse(joined)
         painted = tokens if self.config.upscale_from == "fused" else joined
-        return tokens, self._mask_features(painted, output.token_grid)
-
-    def _mask_features(self, tokens: Tensor, token_grid: tuple[int, int]) -> Tensor:
-        h, w = token_grid
-        grids = rearrange(tokens, "b v (h w) c -> (b v) h w c", h=h, w=w)
-        if torch.is_grad_enabled():
-            features = self.upscale(grids)
-        else:
-            # One view at a time: the perceptrons' hidden layers are several times wider than the features themselves.
-            factor = self.upscale.total_factor
-            features = grids.new_empty(len(grids), self.config.mask_width, factor * h, factor * w)
-            for index in range(len(grids)):
-                features[index] = self.upscale(grids[index : index + 1])[0]
-        return rearrange(features, "(b v) d h w -> b v d h w", b=tokens.shape[0])
+        return tokens, self.upscale(rearrange(painted, "n (h w) c -> n h w c", h=token_grid[0], w=token_grid[1]))

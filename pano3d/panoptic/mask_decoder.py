@@ -139,12 +139,11 @@ class MaskDecoder(nn.Module):
 
         levels: tokens and grid of every level; layer i reads level i modulo their number.
         """
-        b, v = mask_features.shape[:2]
+        b = mask_features.shape[0]
         memories, positions, resampled = [], [], []
         for index, (tokens, grid) in enumerate(levels):
             memories.append(rearrange(self.input_proj(tokens), "b v t d -> b (v t) d") + self.level_embed.weight[index])
-            code = sine_position_code(grid, self.config.width, tokens.device).to(tokens.dtype)
-            positions.append(code.repeat(v, 1)[None])
+            positions.append(sine_position_code(grid, self.config.width, tokens.device).to(tokens.dtype)[None])
             # Resampling is linear, so it may be done to the features once, instead of to every query's logits.
             if self.config.masked_attention:
                 resampled.append(resample_features(mask_features.detach(), grid))

@@ -23,7 +23,7 @@ from pano3d.panoptic.merging import (
     merge_standard,
 )
 from pano3d.panoptic.qubo import AnnealingConfig, merge_qubo
-from pano3d.types import VOID, BackboneOutput, ConfigError, DataError, MaskOutput, PanopticScene, Segment
+from pano3d.types import VOID, BackboneOutput, ConfigError, DataError, MaskOutput, PanopticScene, Segment, WeightsError
 
 
 @dataclass(frozen=True)
@@ -149,6 +149,10 @@ def merge_masks(
     """Segments of one scene at image size, stuff joined, small ones left out, ids from 1 without gaps; their scores.
 
     The confidence is 0 outside segments. A score is the class score times the mean mask probability.
+
+    Raises:
+        DataError: the label space is not the network's.
+        WeightsError: the queries answer NaN or infinity.
     """
     columns = masks.class_logits[-1].shape[-1]
     if columns not in (num_classes, num_classes + 1):
@@ -156,12 +160,27 @@ def merge_masks(
             f"assembling a scene: the network judges {columns} columns, the label space has {num_classes} classes; use "
             "the label space the weights were trained with"
         )
+    require_finite(masks)
     classes = class_scores(masks.class_logits[-1][0].float(), has_no_object=columns == num_classes + 1)
     merging = config.merging
     probabilities = mask_probabilities(masks, size, upsample_logits=merging.kind == "standard")
     merged = _merge(classes, probabilities, masks.mask_features.shape[1], is_thing, merging)
     merged = tidy(join_stuff(merged, is_thing), config.minimum_pixels)
     return merged, segment_scores(merged)
+
+
+def require_finite(masks: MaskOutput) -> None:
+    """Refuse answers that would silently become an empty scene.
+
+    Raises:
+        WeightsError: class logits or mask embeddings of the last layer are NaN or infinite.
+    """
+    for part in (masks.class_logits[-1], masks.mask_embeddings[-1]):
+        if not bool(part.isfinite().all()):
+            raise WeightsError(
+                "segmenting: the queries answer NaN or infinity; the weights are damaged or their training diverged: "
+                "use another model, or float32 if this was bfloat16"
+            )
 
 
 def mask_probabilities(masks: MaskOutput, size: tuple[int, ...], upsample_logits: bool) -> MaskProbabilities:

@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from pano3d.panoptic.mask_decoder import resample_features
 from pano3d.panoptic.merging import class_scores, merge_standard
+from pano3d.panoptic.scene import require_finite
 from pano3d.types import ConfigError, DataError, MaskOutput, Segment
 
 
@@ -182,6 +183,7 @@ class SegmentStream:
 
     def _accepted(self, output: MaskOutput, features: Tensor) -> list[_Tracked]:
         config = self._config
+        require_finite(output)
         classes = class_scores(output.class_logits[-1][0], output.class_logits[-1].shape[-1] > len(self._class_names))
         embeddings = output.mask_embeddings[-1][0]
         merged = merge_standard(

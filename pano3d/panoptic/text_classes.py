@@ -1,6 +1,6 @@
 """Class names with their text embeddings: a file, made once, so that training and inference need no text tower.
 
-    pano3d text_classes names.txt classes.safetensors --tower google/siglip-base-patch16-224
+    pano3d text-classes names.txt classes.safetensors --tower google/siglip-base-patch16-224
 
 The file holds `embeddings` (K, E) float32 of length 1 and, as metadata, the names, the prompt and the tower.
 """
@@ -89,7 +89,7 @@ def read_text_classes(path: Path) -> TextClasses:
         classes = TextClasses(names, embeddings, metadata["prompt"], metadata["tower"])
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise DataError(
-            f"reading text classes {path}: not a file made by `pano3d text_classes` ({error}); make it again"
+            f"reading text classes {path}: not a file made by `pano3d text-classes` ({error}); make it again"
         ) from error
     if embeddings.ndim != 2 or len(embeddings) != len(names):
         raise DataError(f"reading text classes {path}: {len(names)} names but embeddings {tuple(embeddings.shape)}")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pano3d import config, tracking
+from pano3d.data.label_spaces import label_space
 from pano3d.data.preparation import read_manifest, split_paths
 from pano3d.model import ModelConfig, Pano3D
 from pano3d.model_files import write_model
@@ -104,6 +105,7 @@ def _train(job: Fit, state_path: Path, processes: Processes, recorder: tracking.
         log=recorder.log_metrics,
         label=f"{job.stage} {job.settings['backbone']['name']}",
         processes=processes,
+        vocabulary=label_space(job.model_config.label_space),
     )
 
 

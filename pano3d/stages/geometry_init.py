@@ -9,9 +9,8 @@ from typing import Literal
 import torch
 
 from pano3d import config
-from pano3d.data.label_spaces import label_space
-from pano3d.model import BackboneChoice, HeadConfig, ModelConfig, build_model
-from pano3d.model_files import load_strictly, read_model
+from pano3d.model import BackboneChoice, HeadConfig, ModelConfig
+from pano3d.model_files import draw_model, load_strictly, read_model
 from pano3d.stages.fitting import Fit, fit
 from pano3d.training.loop import TrainingConfig
 from pano3d.training.objective import make_objective
@@ -57,7 +56,7 @@ def run(params: Path, data: Path, output: Path, results: Path) -> None:
     backbone: BackboneChoice = config.load(params, BackboneChoice, "backbone")
     model_config = ModelConfig(backbone, config.load(params, HeadConfig, "head"), settings["dataset"]["label_space"])
     torch.manual_seed(int(settings["seed"]))
-    model = build_model(model_config, len(label_space(model_config.label_space).names))
+    model = draw_model(model_config)
     license, start = settings["dataset"]["license"], "scratch"
     if stage.folder is not None:
         source, description = read_model(stage.folder)

@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 
 from pano3d import config
-from pano3d.data.label_spaces import label_space
 from pano3d.losses.panoptic import PanopticLossConfig
-from pano3d.model import BackboneChoice, HeadConfig, ModelConfig, Pano3D, build_model
-from pano3d.model_files import load_strictly, read_model
+from pano3d.model import BackboneChoice, HeadConfig, ModelConfig, Pano3D
+from pano3d.model_files import draw_model, load_strictly, read_model
 from pano3d.stages.fitting import Fit, fit
 from pano3d.training.loop import TrainingConfig
 from pano3d.training.objective import Mode, make_objective
@@ -42,7 +41,7 @@ class HeadChanges:
             fusion = replace(fusion, gradient_gate=self.gradient_gate)
         if self.queries is not None:
             decoder = replace(decoder, queries=self.queries)
-        return HeadConfig(fusion, decoder)
+        return replace(head, fusion=fusion, decoder=decoder)
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,7 @@ def run(params: Path, data: Path, start: Path, output: Path, results: Path) -> N
 def _drawn_anew(model_config: ModelConfig, seed: int, kept: Mapping[str, Tensor]) -> Pano3D:
     """A fresh network that takes over the weights which keep name and shape."""
     torch.manual_seed(seed)
-    model = build_model(model_config, len(label_space(model_config.label_space).names))
+    model = draw_model(model_config)
     fresh = model.state_dict()
     model.load_state_dict(
         {name: kept[name] if name in kept and kept[name].shape == own.shape else own for name, own in fresh.items()}

@@ -17,6 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pano3d.data.batches import LoaderConfig, TrainingSteps, training_batches
+from pano3d.data.label_spaces import LabelSpace
 from pano3d.model import Pano3D
 from pano3d.training.memory import GIB, MemoryEstimate, estimate_memory, peak_bytes, recompute_blocks
 from pano3d.training.objective import Objective
@@ -98,6 +99,7 @@ def train(
     log: Log,
     label: str = "training",
     processes: Processes = ALONE,
+    vocabulary: LabelSpace | None = None,
 ) -> History:
     """Train in place; on return the model holds the weights of the last step.
 
@@ -129,10 +131,11 @@ def train(
     del state
     first, seconds_before = (resume.step, resume.seconds) if resume else (0, 0.0)
     job = _Job(model, objective, optimizer, config, seed, state_path, processes)
-    steps = TrainingSteps(paths, config.loader, seed, processes.rank, processes.count)
+    steps = TrainingSteps(paths, config.loader, seed, processes.rank, processes.count, vocabulary)
     estimate = _announce_memory(job, steps, first, device) if first < config.steps else None
     batches = training_batches(steps, first, config.steps, config.loader.workers)
     window = _Window(estimate)
+    has_warned = False
     history: History = list(resume.history) if resume else []
     started = time.monotonic()
     progress = tqdm(
@@ -155,6 +158,13 @@ def train(
                 row = window.close(optimizer, processes, device)
                 progress.set_postfix(loss=f"{row['loss/total']:.3f}", refresh=False)
                 history.append({"step": float(done), **row})
+                if processes.is_first and not has_warned and row.get("loss/segmentation/unmatched_targets", 0.0) > 0:
+                    has_warned = True
+                    tqdm.write(
+                        f"warning: {label}: {row['loss/segmentation/unmatched_targets']:.1f} segments a step find no "
+                        "query and are not learnt; raise head.decoder.queries or loader.minimum_segment_pixels",
+                        file=sys.stderr,
+                    )
                 if processes.is_first:
                     log(row, done)
             stopping = processes.any(stop_requested())

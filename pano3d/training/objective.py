@@ -93,7 +93,9 @@ class Objective:
         else:
             geometry = model.backbone(batch.views)
         if self.has_geometry:
-            parts = self._geometry_loss(geometry, batch.geometry)
+            # Poses are multiplied here: in 8 bits a camera 3 m away would be centimetres off.
+            with torch.autocast(batch.views.images.device.type, enabled=False):
+                parts = self._geometry_loss(geometry, batch.geometry)
             if part is not None:
                 counted = self.counted(batch.geometry.depth)
                 parts = self._terms.share(parts, counted, geometry.view_index, part.totals)

@@ -138,7 +138,10 @@ def scenes_of(batch: Batch, start: int, stop: int) -> Batch:
             geometry.depth[start:stop], geometry.intrinsics[start:stop], geometry.scan_from_camera[start:stop]
         ),
         PanopticTarget(
-            panoptic.segment_index[start:stop], panoptic.class_id[start:stop], panoptic.is_thing[start:stop]
+            panoptic.segment_index[start:stop],
+            panoptic.class_id[start:stop],
+            panoptic.is_thing[start:stop],
+            None if panoptic.class_allowed is None else panoptic.class_allowed[start:stop],
         ),
         batch.scenes[start:stop],
     )

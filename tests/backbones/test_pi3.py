@@ -114,6 +114,21 @@ def test_heads_answer_in_float32_under_autocast() -> None:
     for tensor in (output.points_world, output.points_camera, output.confidence, output.world_from_camera):
         assert tensor.dtype == torch.float32
     torch.testing.assert_close(output.points_camera, exact.points_camera, rtol=0.1, atol=0.1)
+    torch.testing.assert_close(output.confidence, exact.confidence, rtol=0.1, atol=0.1)
+    torch.testing.assert_close(output.world_from_camera, exact.world_from_camera, rtol=0.1, atol=0.1)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("views_per_window", [0, 2])
+def test_cameras_and_points_agree_under_autocast(views_per_window: int) -> None:
+    model = network(replace(CONFIG, views_per_window=views_per_window, window_overlap=1 if views_per_window else 4))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = model(Views(images()))
+    assert output.world_from_camera is not None
+    rotation = output.world_from_camera[..., :3, :3]
+    torch.testing.assert_close(rotation @ rotation.mT, torch.eye(3).expand_as(rotation), rtol=0, atol=1e-5)
+    moved = transform_points(output.world_from_camera, output.points_camera)
+    torch.testing.assert_close(output.points_world, moved, rtol=1e-4, atol=1e-4)
 
 
 @torch.no_grad()

@@ -166,10 +166,9 @@ def _criterion(z: dict[str, Tensor], parameters: Mapping[str, Any]) -> dict[str,
     masks = [z[f"gt_masks_{b}"] if not single else z[f"gt_masks_{b}"][:, None] for b in range(scenes)]
     index = torch.stack([torch.where(m.bool().any(0), m.long().argmax(0), -1) for m in masks])
     labels = [z[f"gt_labels_{b}"] for b in range(scenes)]
-    target = PanopticTarget(index, labels, [torch.ones_like(label, dtype=torch.bool) for label in labels])
-    losses = PanopticCriterion(config).layer_losses(
-        output, target, torch.arange(views), RecordedPoints(z), z.get("class_allowed")
-    )
+    things = [torch.ones_like(label, dtype=torch.bool) for label in labels]
+    target = PanopticTarget(index, labels, things, z.get("class_allowed"))
+    losses = PanopticCriterion(config).layer_losses(output, target, torch.arange(views), RecordedPoints(z))
     found: dict[str, Any] = {"total": losses.weighted(config).sum()}
     for layer, name in enumerate(LAYERS[:layers]):
         scene, segment = pair_order(losses.query[layer])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from pano3d.geometry.rotations import closest_rotation
@@ -31,3 +32,14 @@ def test_gradient_stays_finite_where_the_rotation_is_not_unique() -> None:
     matrix = torch.diag(torch.tensor([1.0, 1.0, -1.0]))[None].requires_grad_()
     closest_rotation(matrix)[0, 0, 1].backward()
     assert matrix.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_gives_a_rotation_in_float32(dtype: torch.dtype) -> None:
+    matrix = torch.randn(8, 3, 3, generator=torch.Generator().manual_seed(2))
+    expected = closest_rotation(matrix.to(dtype).float())
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(closest_rotation(matrix.to(dtype)), expected)
+        assert torch.equal(closest_rotation(matrix.to(dtype).float()), expected)
+    assert expected.dtype == torch.float32
+    torch.testing.assert_close(expected @ expected.mT, torch.eye(3).expand(8, 3, 3), rtol=0, atol=1e-5)

@@ -261,10 +261,11 @@ def test_classes_of_other_datasets_do_not_count() -> None:
             CONFIG, class_mode=mode, class_weight=0.0
         )  # matching sees all classes, as the public code does
         criterion = PanopticCriterion(config)
-        arguments = (target, torch.arange(3), generator(), allowed)
-        first = criterion(output, *arguments)["class"]
-        arguments = (target, torch.arange(3), generator(), allowed)
-        torch.testing.assert_close(criterion(replace(output, class_logits=moved), *arguments)["class"], first)
+        masked = replace(target, class_allowed=allowed)
+        changed = replace(output, class_logits=moved)
+        first, second = (criterion(each, masked, torch.arange(3), generator())["class"] for each in (output, changed))
+        torch.testing.assert_close(second, first)
+        assert criterion(changed, target, torch.arange(3), generator())["class"] > first + 1e-3
 
 
 def test_unmatched_queries_weigh_little() -> None:

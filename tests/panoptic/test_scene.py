@@ -17,7 +17,7 @@ from pano3d.panoptic.scene import (
     mask_probabilities,
     merge_masks,
 )
-from pano3d.types import VOID, DataError, MaskOutput, PanopticScene
+from pano3d.types import VOID, DataError, MaskOutput, PanopticScene, WeightsError
 from tests.panoptic.scenes import IS_THING, NAMES, backbone_output, painted_masks
 
 # Two views of 4x6 cells: wall above, floor below, two chairs; query 4 is a second piece of wall, query 5 nothing.
@@ -92,6 +92,25 @@ def test_nothing_found_is_an_empty_scene() -> None:
         assert scene.segments == []
         assert (scene.segment_id == 0).all()
         assert (scene.class_id == VOID).all()
+
+
+def test_one_view_is_a_scene() -> None:
+    masks = painted_masks(MAPS[:1], CLASSES)
+    merged, scores = merge_masks(masks, (16, 24), len(NAMES), IS_THING, ALL_SIZES)
+    assert merged.segment_id.shape == (1, 16, 24)
+    assert [segment.class_id for segment in merged.segments] == [0, 1, 2, 2]
+    assert len(scores) == 4
+
+
+@pytest.mark.parametrize("part", ["class_logits", "mask_embeddings"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_answers_that_are_not_finite_are_no_empty_scene(part: str, value: float) -> None:
+    masks = painted_masks(MAPS, CLASSES)
+    broken = getattr(masks, part)[-1].clone()
+    broken[0, 2, 1] = value
+    for merging in (StandardMerging(), PassMerging(), QuboMerging()):
+        with pytest.raises(WeightsError, match="NaN or infinity"):
+            assemble(replace(masks, **{part: [broken]}), SceneConfig(merging))
 
 
 def test_view_by_view_equals_all_logits_at_once() -> None:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from pano3d.panoptic.mask_decoder import MaskDecoder, MaskDecoderConfig
 from pano3d.panoptic.stream import SegmentStream, StreamConfig
-from pano3d.types import ConfigError, DataError, MaskOutput
+from pano3d.types import ConfigError, DataError, MaskOutput, WeightsError
 
 NAMES, IS_THING = ("wall", "chair"), (False, True)
 OBJECTS = 6  # objects 0 and 5 are wall, the others are chairs
@@ -78,6 +78,35 @@ def test_object_first_seen_after_the_keyframes_gets_an_id_and_the_others_keep_th
     assert decoder.calls == [1, 2]
     assert [(s.id, s.class_name) for s in fed.segments if s.id == 4] == [(4, "chair")]
     assert len(fed.segments) == 4
+
+
+def test_every_object_has_one_id_over_a_whole_walk() -> None:
+    """Objects come, go and come back; two of them are shown only after the keyframes."""
+    fed, decoder = stream(StreamConfig(unexplained=0.1))
+    generator = torch.Generator().manual_seed(5)
+    shown: dict[int, set[int]] = {}
+    for step in range(24):
+        known = 3 if step < 8 else 4 if step < 16 else 5
+        cells = torch.randint(0, known, (2, 4), generator=generator)
+        if step in (8, 16):
+            cells[0] = known - 1  # the new one comes into sight
+        for thing, found in ids_by_object(fed, frame(cells.tolist())).items():
+            shown.setdefault(thing, set()).add(found)
+    assert sorted(shown) == [0, 1, 2, 3, 4]
+    assert all(len(ids) == 1 and 0 not in ids for ids in shown.values())
+    assert len(set.union(*shown.values())) == 5
+    assert decoder.calls == [1, 2, 3]  # once at the start, once for each newcomer
+
+
+def test_answers_that_are_not_finite_stop_the_stream() -> None:
+    fed, _ = stream()
+
+    def broken(tokens: Tensor, token_grid: tuple[int, int], mask_features: Tensor) -> MaskOutput:
+        return MaskOutput([torch.full((1, 2, 3), float("nan"))], [torch.zeros(1, 2, OBJECTS)], mask_features)
+
+    fed._decoder = broken
+    with pytest.raises(WeightsError, match="NaN"):
+        fed.add(*NEW, SIZE)
 
 
 def test_without_re_decoding_the_new_object_stays_void() -> None:

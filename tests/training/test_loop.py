@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from pano3d.losses.must3r_geometry import Must3rLossConfig, must3r_geometry_loss
+from pano3d.model import build_model
 from pano3d.training.loop import Interrupted, train
 from pano3d.training.objective import Objective
 from pano3d.types import TrainingError
@@ -150,3 +151,26 @@ def test_gradient_norms_at_the_decoder_are_probed(paths, tmp_path):
     rows = train(small.model(), small.objective(), paths, config, 0, tmp_path / "s.pt", torch.device("cpu"), log=ignore)
     assert rows[0]["grad_norm/geometry"] > 0
     assert rows[0]["grad_norm/segmentation"] > 0
+
+
+def test_segments_that_find_no_query_are_counted_and_told_once(paths, tmp_path, capsys):
+    head = replace(small.MODEL.head, decoder=replace(small.MODEL.head.decoder, queries=1))
+    rows = run(build_model(replace(small.MODEL, head=head), 20), paths, tmp_path, steps=4)
+    # A scene shows a wall and a chair; two scenes a step.
+    assert [row["loss/segmentation/unmatched_targets"] for row in rows] == [2.0, 2.0]
+    said = capsys.readouterr().err
+    assert said.count("2.0 segments a step find no query") == 1
+    assert "queries" in said
+
+
+def test_bfloat16_follows_float32(paths, tmp_path):
+    """Poses and points of the losses stay in float32: their values are those of float32 but for the network's own."""
+    for backbone in ("must3r", "pi3"):
+        rows = []
+        for precision in ("fp32", "bf16"):
+            config = replace(small.step_of_four(1, backbone), precision=precision, log_every=1)
+            state = tmp_path / f"{backbone}-{precision}.pt"
+            network, objective = small.model(backbone), small.objective(backbone=backbone)
+            rows += train(network, objective, paths, config, 0, state, torch.device("cpu"), log=ignore)
+        for name in ("loss/total", "loss/geometry", "loss/segmentation", "grad_norm/all"):
+            assert math.isclose(rows[0][name], rows[1][name], rel_tol=0.05, abs_tol=0.05), (backbone, name)

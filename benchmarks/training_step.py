@@ -1,0 +1,143 @@
+"""Where the time of a joint training step goes: network, matching and segmentation loss, geometry loss.
+
+    python -m benchmarks.training_step [--backbone must3r_tiny] [--views 8] [--queries 100] [--points 4096]
+
+One scene of random images and blocks of segments; network and losses of the preset, in float32. The network's answers
+are cut from its graph, so that the backward pass of each loss is timed apart from the network's. "matching and losses"
+is the share that should stay below 10 %.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from benchmarks.panoptic_loss import CLASSES, make_target
+from pano3d import config
+from pano3d.losses.must3r_geometry import must3r_geometry_loss
+from pano3d.losses.panoptic import PanopticCriterion, PanopticLossConfig
+from pano3d.losses.pi3_geometry import pi3_geometry_loss
+from pano3d.model import BackboneChoice, HeadConfig, ModelConfig, Must3rChoice, build_model
+from pano3d.types import BackboneOutput, GeometryTarget, MaskOutput, PanopticTarget, Views
+
+GEOMETRY = ("points_world", "points_camera", "confidence", "world_from_camera")
+
+
+class Clock:
+    """Seconds by part of the step; CPU seconds of this process, so that other work on the machine does not count."""
+
+    def __init__(self, device: str) -> None:
+        self.seconds: dict[str, float] = {}
+        self._device = device
+
+    @contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
+        start = self._now()
+        yield
+        self.seconds[part] = self.seconds.get(part, 0.0) + self._now() - start
+
+    def _now(self) -> float:
+        if self._device == "cpu":
+            return time.process_time()
+        torch.cuda.synchronize()
+        return time.perf_counter()
+
+
+class Cut:
+    """Leaves in place of tensors, and the gradients they gathered handed on to the tensors."""
+
+    def __init__(self) -> None:
+        self._pairs: list[tuple[Tensor, Tensor]] = []
+
+    def __call__(self, tensor: Tensor) -> Tensor:
+        leaf = tensor.detach().requires_grad_()
+        self._pairs.append((tensor, leaf))
+        return leaf
+
+    def backward(self) -> None:
+        pairs = [(tensor, leaf.grad) for tensor, leaf in self._pairs if leaf.grad is not None]
+        torch.autograd.backward([tensor for tensor, _ in pairs], [gradient for _, gradient in pairs])
+
+
+def step_of(settings: dict[str, Any], views: int, points: int, segments: int, device: str) -> dict[str, float]:
+    """Seconds of the parts of one step."""
+    torch.manual_seed(0)
+    head = config.load(settings, HeadConfig, "head")
+    choice: BackboneChoice = config.load(settings, BackboneChoice, "backbone")
+    model = build_model(ModelConfig(choice, head, "scannet20"), CLASSES).to(device).train()
+    size = (choice.image_height, choice.image_width)
+    target, geometry = _targets(views, segments, size, device)
+    images = Views(torch.rand(1, views, 3, *size, device=device))
+    criterion = PanopticCriterion(PanopticLossConfig(points=points))
+    if isinstance(choice, Must3rChoice):
+        geometry_loss = partial(must3r_geometry_loss, config=choice.geometry_loss, reference=0)
+    else:
+        geometry_loss = partial(pi3_geometry_loss, config=choice.geometry_loss)
+    clock, cut = Clock(device), Cut()
+    with clock("network"):
+        output, masks = model(images)
+    seen = _cut_geometry(output, cut)
+    answers = MaskOutput(
+        [cut(x) for x in masks.class_logits], [cut(x) for x in masks.mask_embeddings], cut(masks.mask_features)
+    )
+    with clock("matching and losses"):
+        criterion(answers, target, output.view_index, torch.Generator().manual_seed(0))["total"].backward()
+    with clock("geometry loss"):
+        geometry_loss(seen, geometry)["total"].backward()
+    with clock("network"):
+        cut.backward()
+    return clock.seconds
+
+
+def _cut_geometry(output: BackboneOutput, cut: Cut) -> BackboneOutput:
+    maps = {name: getattr(output, name) for name in GEOMETRY}
+    return replace(output, **{name: None if value is None else cut(value) for name, value in maps.items()})
+
+
+def _targets(views: int, segments: int, size: tuple[int, int], device: str) -> tuple[PanopticTarget, GeometryTarget]:
+    """Blocks of segments at image size; a wall 3 m ahead of cameras that step aside."""
+    target = make_target(views, segments, device)
+    resized = functional.interpolate(target.segment_index.float(), size=size, mode="nearest").long()
+    intrinsics = torch.tensor([[float(size[1]), 0, size[1] / 2], [0, float(size[1]), size[0] / 2], [0, 0, 1]])
+    poses = torch.eye(4).repeat(1, views, 1, 1)
+    poses[0, :, 0, 3] = 0.3 * torch.arange(views)
+    depth = 3.0 + 0.1 * torch.rand(1, views, *size)
+    return replace(target, segment_index=resized), GeometryTarget(
+        depth.to(device), intrinsics.expand(1, views, 3, 3).to(device), poses.to(device)
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backbone", default="must3r_tiny", help="a preset of params/backbone")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--views", type=int, default=8)
+    parser.add_argument("--queries", type=int, default=100)
+    parser.add_argument("--segments", type=int, default=40)
+    parser.add_argument("--points", type=int, nargs="*", default=[], help="per view; default: those of the preset")
+    parser.add_argument("--override", nargs="*", default=[], help="of params, such as experiment=scannet_must3r")
+    parser.add_argument("--repeats", type=int, default=3, help="the step with the least total counts")
+    chosen = parser.parse_args()
+    words = [*chosen.override, f"backbone={chosen.backbone}", f"head.decoder.queries={chosen.queries}"]
+    settings = config.compose(Path("params"), words)
+    for points in chosen.points or [settings["joint_finetune"]["panoptic_loss"]["points"]]:
+        steps = [step_of(settings, chosen.views, points, chosen.segments, chosen.device) for _ in range(chosen.repeats)]
+        best = min(steps, key=lambda step: sum(step.values()))
+        total = sum(best.values())
+        print(f"{chosen.backbone}, {chosen.views} views, {chosen.queries} queries, {points} points: {total:.2f} s")
+        for part, seconds in best.items():
+            print(f"{part:<20} {seconds:7.2f} s  {100 * seconds / total:5.1f} %", flush=True)
+
+
+if __name__ == "__main__":
+    main()
