@@ -15,7 +15,7 @@ from pano3d.data.preparation import SceneTask, prepare_scenes
 from tests.data.box_room import make_box_room
 from tests.project import STAND_IN, call, clone, environment
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
 
 # `check_data` is the real one, `prepare` delivers four rooms of which one has a flipped byte.
 GATED = STAND_IN.replace(

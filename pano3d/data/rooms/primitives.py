@@ -79,7 +79,8 @@ def _rounded_cube(steps: int) -> tuple[FloatArray, FloatArray, NDArray[np.int32]
     # Two narrow strips at each border carry the rounding.
     ramp = np.concatenate([[-1.3, -1.12], middle, [1.12, 1.3]])
     grid = _grid_triangles(len(ramp), len(ramp))
-    inners, normals, triangles = [], [], []
+    inners: list[FloatArray] = []
+    normals, triangles = [], []
     for axis in range(3):
         u, v = (axis + 1) % 3, (axis + 2) % 3
         for sign in (-1.0, 1.0):

@@ -109,9 +109,10 @@ class RayScene:
         rays = np.concatenate([np.broadcast_to(origins, directions.shape), directions], 1)
         answer = self._scene.cast_rays(self._tensor(rays), nthreads=1)
         uv = answer["primitive_uvs"].numpy()
-        row = answer["primitive_ids"].numpy()
+        row: NDArray[np.uint32] = answer["primitive_ids"].numpy()
         # A miss comes as the largest number: clipping leads it to the -1 at the end.
-        return Hits(answer["t_hit"].numpy(), self._original.take(row, mode="clip"), uv[:, 0], uv[:, 1])
+        triangle: IntArray = self._original.take(row, mode="clip")
+        return Hits(answer["t_hit"].numpy(), triangle, uv[:, 0], uv[:, 1])
 
     def is_blocked(self, origins: FloatArray, directions: FloatArray, far: float = float("inf")) -> NDArray[np.bool_]:
         """Whether something lies between `origin + 0` and `origin + far * direction`."""
