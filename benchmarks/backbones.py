@@ -153,16 +153,17 @@ def main() -> None:
     assert isinstance(choice, Must3rChoice)
     for mode, dtype in (("kv", "float32"), ("norm_y", "float32"), ("kv", "bfloat16")):
         size = stored_view(replace(choice.network, memory_mode=mode, memory_dtype=dtype), case)
-        print(f"memory of a stored view, {case.width}x{case.height}, {mode} in {dtype}: {size / 2**20:.1f} MiB")
+        print(f"memory of a stored view, {case.width}x{case.height}, {mode} in {dtype}: {size / 2**20:.2f} MiB")
     keyframes, local_context = 6, 2
     seconds, sizes = stream_seconds(chosen.frames, keyframes, local_context)
-    full = seconds[keyframes + local_context + 1 :]
+    start = keyframes + local_context + 1
+    full, held = seconds[start:], sizes[start:]
     third = len(full) // 3
     early, late = (sorted(part)[third // 2] for part in (full[:third], full[-third:]))
     print(
         f"stream of {chosen.frames} frames, {keyframes} keyframes and {local_context} recent ones kept: "
         f"{1000 * late:.0f} ms a frame at the end, {late / early:.2f} of the time once memory was full; "
-        f"memory {sizes[-1] / max(sizes[keyframes + local_context :][0], 1):.2f} of that"
+        f"memory {max(held[-third:]) / max(held[:third]):.2f} of that"
     )
 
 
