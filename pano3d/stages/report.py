@@ -23,7 +23,15 @@ from pano3d.viz.contact_sheet import contact_sheet, encode_jpeg, named_like, pre
 from pano3d.viz.report import render_report
 from pano3d.viz.report_data import BackboneReport, ClassRow, Curve, Picture, ReportData, SceneRow, measures
 
-_SCENE_COLUMNS = ("pq_scene", "pq_scene_strict", "abs_rel", "inlier_103", "coverage", "unpredicted_share")
+_SCENE_COLUMNS = (
+    "pq_scene",
+    "pq_scene_strict",
+    "unpredicted_share",
+    "abs_rel",
+    "inlier_103",
+    "coverage",
+    "registration_rmse",
+)
 
 
 @dataclass(frozen=True)
