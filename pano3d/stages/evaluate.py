@@ -94,8 +94,11 @@ def write_example(target: Path, folder: Path, path: Path, evaluation: Evaluation
     scene = reconstructor.reconstruct(views.colors)
     truth = truth_of(views, reconstructor.labels.name)
     target.parent.mkdir(parents=True, exist_ok=True)
+    ambiguous = [frame.ambiguous for frame in views.frames if frame.ambiguous is not None]
+    known = {"ambiguous": np.stack(ambiguous).astype(np.uint8)} if len(ambiguous) == len(views.frames) else {}
     save_file(
-        {
+        known
+        | {
             "colors": np.ascontiguousarray(scene.colors),
             "points_world": scene.points_world,
             "world_from_camera": scene.world_from_camera,
@@ -104,6 +107,7 @@ def write_example(target: Path, folder: Path, path: Path, evaluation: Evaluation
             "class_id": scene.class_id,
             "true_segment_id": truth.segment_id,
             "true_class_id": truth.class_of(truth.segment_id),
+            "true_depth": truth.depth.astype(np.float32),
             "scan_from_camera": truth.scan_from_camera,
         },
         target,
