@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import json
 import math
+import resource
+import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -14,13 +18,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pano3d import config as parameters
 from pano3d.data.archive import Frame, SceneArchive, read_scene
 from pano3d.data.frames import fit_frame
 from pano3d.data.label_spaces import label_space
+from pano3d.data.preparation import file_digest
 from pano3d.data.sampling import spread_views
-from pano3d.metrics.scene_scores import SceneScores, SceneScoresConfig, score_scene
+from pano3d.metrics.scene_scores import SceneScores, SceneScoresConfig, plain_scene, scene_from_plain, score_scene
 from pano3d.metrics.scenes import ScenePrediction, SceneTruth
-from pano3d.model_files import read_model
+from pano3d.model_files import read_description, read_model
+from pano3d.output.files import write_whole
 from pano3d.panoptic.scene import SceneConfig
 from pano3d.reconstruction import Precision, Reconstructor
 from pano3d.types import VOID, ConfigError, DataError, PanopticScene
@@ -112,26 +119,52 @@ def load_reconstructor(
     return Reconstructor(model, labels, *size, scene_config, device, precision)
 
 
+@dataclass(frozen=True)
+class EvaluatedScene:
+    """A scene's scores and what they cost: wall time, and the worker's highest memory since the scene began."""
+
+    scores: SceneScores
+    seconds: float
+    peak_bytes: int
+
+
 def evaluate_scenes(
-    folder: Path, paths: Sequence[Path], config: EvaluationConfig, on_done: Callable[[int], object]
-) -> list[SceneScores]:
+    folder: Path,
+    paths: Sequence[Path],
+    config: EvaluationConfig,
+    on_done: Callable[[int], object],
+    finished: Path | None = None,
+) -> list[EvaluatedScene]:
     """Score the model in `folder` on every archive, scenes side by side, in the order of `paths`.
 
     Args:
         on_done: called with 1 after each scene.
+        finished: folder of scenes that an interrupted call has scored; they are taken from there, new ones added. The
+            caller removes it once its own results are written. None: nothing is kept.
     """
-    scores = []
-    threads = max(1, (torch.get_num_threads()) // max(config.workers, 1))
-    with ProcessPoolExecutor(
-        config.workers or torch.get_num_threads(),
-        mp_context=get_context("forkserver"),
-        initializer=_load_worker,
-        initargs=(folder, config, threads if config.workers else 1),
-    ) as executor:
-        for score in executor.map(partial(_score_in_worker, config=config), paths):
-            scores.append(score)
-            on_done(1)
-    return scores
+    files = [None if finished is None else finished / f"{_scene_key(folder, path, config)}.json" for path in paths]
+    done = {number: found for number, file in enumerate(files) if (found := _read_finished(file)) is not None}
+    on_done(len(done))
+    waiting = [number for number in range(len(paths)) if number not in done]
+    if waiting:
+        threads = max(1, torch.get_num_threads() // config.workers) if config.workers else 1
+        with ProcessPoolExecutor(
+            min(config.workers or torch.get_num_threads(), len(waiting)),
+            mp_context=get_context("forkserver"),
+            initializer=_load_worker,
+            initargs=(folder, config, threads),
+        ) as executor:
+            tasks = {executor.submit(_score_in_worker, paths[number], config): number for number in waiting}
+            try:
+                for task in as_completed(tasks):
+                    number = tasks[task]
+                    done[number] = task.result()
+                    _write_finished(files[number], done[number])
+                    on_done(1)
+            except BaseException:
+                executor.shutdown(wait=False, cancel_futures=True)  # what has not begun need not be waited for
+                raise
+    return [done[number] for number in range(len(paths))]
 
 
 def evaluate_scene(
@@ -159,5 +192,63 @@ def _load_worker(folder: Path, config: EvaluationConfig, threads: int) -> None:
     _worker.append(load_reconstructor(folder, config.scene, torch.device("cpu")))
 
 
-def _score_in_worker(path: Path, config: EvaluationConfig) -> SceneScores:
-    return evaluate_scene(_worker[0], path, config)[0]
+def _score_in_worker(path: Path, config: EvaluationConfig) -> EvaluatedScene:
+    _restart_peak()
+    start = time.perf_counter()
+    scores = evaluate_scene(_worker[0], path, config)[0]
+    return EvaluatedScene(scores, time.perf_counter() - start, _peak_bytes())
+
+
+def _scene_key(folder: Path, path: Path, config: EvaluationConfig) -> str:
+    """What a scene's scores follow from: weights, archive, parameters and the code; the same for nothing else."""
+    return parameters.digest(
+        {
+            "weights": read_description(folder).weights_sha256,
+            "archive": file_digest(path),
+            "settings": {name: getattr(config, name) for name in ("views", "scene", "scores")},
+            "source": _source_digest(),
+        }
+    )
+
+
+@functools.cache
+def _source_digest() -> str:
+    package = Path(__file__).parent
+    digest = hashlib.sha256()
+    for file in sorted(package.rglob("*.py")):
+        digest.update(f"{file.relative_to(package)}\0{file_digest(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def _read_finished(file: Path | None) -> EvaluatedScene | None:
+    """A scene scored before, or None; a file that cannot be read is as good as none."""
+    if file is None or not file.exists():
+        return None
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        return EvaluatedScene(scene_from_plain(content["scores"]), content["seconds"], content["peak_bytes"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _write_finished(file: Path | None, scene: EvaluatedScene) -> None:
+    if file is not None:
+        content = {"scores": plain_scene(scene.scores), "seconds": scene.seconds, "peak_bytes": scene.peak_bytes}
+        write_whole(file, json.dumps(content, allow_nan=False).encode())
+
+
+def _restart_peak() -> None:
+    """Let the process' highest memory count from now on; where the kernel cannot, it counts from its start."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def _peak_bytes() -> int:
+    """Highest resident memory since `_restart_peak`; of the whole life of the process where there is no /proc."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024

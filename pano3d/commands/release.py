@@ -73,7 +73,8 @@ def main(args: argparse.Namespace) -> int:
     scores: dict[int, list[SceneScores]] = {}
     with tqdm(total=len(VIEWS) * len(paths), desc=f"release {args.output.name}", unit="scene") as progress:
         for views in VIEWS:
-            scores[views] = evaluate_scenes(partial, paths, replace(evaluation, views=views), progress.update)
+            evaluated = evaluate_scenes(partial, paths, replace(evaluation, views=views), progress.update)
+            scores[views] = [each.scores for each in evaluated]
 
     def total(each: Sequence[SceneScores]) -> DatasetScores:
         return aggregate_scenes(each, np.array(labels.is_thing), int(settings["seed"]), evaluation.scores.resamples)

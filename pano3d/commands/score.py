@@ -45,7 +45,7 @@ def main(args: argparse.Namespace) -> int:
         if found != labels.name:
             raise DataError(f"scoring {path}: it is labelled in {found}, the model predicts {labels.name}")
     with tqdm(total=len(paths), desc="scoring", unit="scene", disable=None) as progress:
-        scores = evaluate_scenes(folder, paths, config, progress.update)
+        scores = [each.scores for each in evaluate_scenes(folder, paths, config, progress.update)]
     totals = aggregate_scenes(scores, np.array(labels.is_thing), args.seed, config.scores.resamples).values
     names = (*GEOMETRY_METRICS, *PANOPTIC_METRICS)
     metrics = rounded_metrics(totals, names)

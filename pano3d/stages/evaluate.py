@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from pano3d import config, tracking
 from pano3d.data.label_spaces import LabelSpace, label_space
 from pano3d.data.preparation import read_manifest, split_paths
 from pano3d.evaluation import (
+    EvaluatedScene,
     EvaluationConfig,
     evaluate_scenes,
     load_reconstructor,
@@ -29,18 +31,18 @@ from pano3d.metrics.scene_scores import (
     GEOMETRY_METRICS,
     PANOPTIC_METRICS,
     DatasetScores,
-    SceneScores,
     aggregate_scenes,
     plain_scene,
 )
+from pano3d.stages.workspace import work_folder
 
 
 def run(params: Path, data: Path, start: Path, model: Path, output: Path, results: Path) -> None:
-    """Score both models.
+    """Score both models. Killed at any moment, the same call goes on from the scenes it had finished, kept under work/.
 
     Args:
         start, model: folders of the geometry-initialised and of the joint model.
-        output: per-scene scores, per-class table and example predictions, for the report.
+        output: per-scene scores and costs, per-class table and example predictions, for the report.
         results: metrics.json: the joint model's numbers, and under "geometry_init" the other's geometry.
     """
     settings = config.read(params)
@@ -51,13 +53,16 @@ def run(params: Path, data: Path, start: Path, model: Path, output: Path, result
     backbone = settings["backbone"]["name"]
     with tracking.run("evaluate", settings) as recorder:
         recorder.log_input(read_manifest(data), settings["dataset"]["name"], str(data), "", "evaluation")
-        scores: dict[str, list[SceneScores]] = {}
+        finished = work_folder() / "evaluate" / config.digest([str(data.resolve()), backbone, config.plain(evaluation)])
+        scenes: dict[str, list[EvaluatedScene]] = {}
         with tqdm(total=2 * len(paths), desc=f"evaluate {backbone}", unit="scene", mininterval=2.0) as progress:
             for name, folder in (("geometry_init", start), ("joint", model)):
-                scores[name] = evaluate_scenes(folder, paths, evaluation, progress.update)
+                scenes[name] = evaluate_scenes(folder, paths, evaluation, progress.update, finished)
         totals = {
-            name: aggregate_scenes(each, np.array(labels.is_thing), seed, evaluation.scores.resamples)
-            for name, each in scores.items()
+            name: aggregate_scenes(
+                [scene.scores for scene in each], np.array(labels.is_thing), seed, evaluation.scores.resamples
+            )
+            for name, each in scenes.items()
         }
         metrics = {
             **rounded_metrics(totals["joint"].values, (*GEOMETRY_METRICS, *PANOPTIC_METRICS)),
@@ -68,7 +73,10 @@ def run(params: Path, data: Path, start: Path, model: Path, output: Path, result
             shutil.rmtree(output)
         output.mkdir(parents=True)
         _write_json(output / "protocol.json", {"decisions": dict(DECISIONS), "evaluation": config.plain(evaluation)})
-        _write_json(output / "scenes.json", {name: [plain_scene(s) for s in each] for name, each in scores.items()})
+        _write_json(
+            output / "scenes.json", {name: [plain_scene(s.scores) for s in each] for name, each in scenes.items()}
+        )
+        _write_json(output / "cost.json", {name: _costs(each) for name, each in scenes.items()})
         _write_json(output / "classes.json", _class_table(totals["joint"], labels))
         for path in paths[: evaluation.examples]:
             write_example(output / "examples" / f"{path.stem}.safetensors", model, path, evaluation)
@@ -76,6 +84,7 @@ def run(params: Path, data: Path, start: Path, model: Path, output: Path, result
         _write_json(results / "metrics.json", metrics)
         recorder.log_metrics(metrics)
         recorder.log_artifact(output)
+    shutil.rmtree(finished, ignore_errors=True)  # only now: until the results are whole, it is what saves the work
 
 
 def write_example(target: Path, folder: Path, path: Path, evaluation: EvaluationConfig) -> None:
@@ -85,8 +94,11 @@ def write_example(target: Path, folder: Path, path: Path, evaluation: Evaluation
     scene = reconstructor.reconstruct(views.colors)
     truth = truth_of(views, reconstructor.labels.name)
     target.parent.mkdir(parents=True, exist_ok=True)
+    ambiguous = [frame.ambiguous for frame in views.frames if frame.ambiguous is not None]
+    known = {"ambiguous": np.stack(ambiguous).astype(np.uint8)} if len(ambiguous) == len(views.frames) else {}
     save_file(
-        {
+        known
+        | {
             "colors": np.ascontiguousarray(scene.colors),
             "points_world": scene.points_world,
             "world_from_camera": scene.world_from_camera,
@@ -95,10 +107,18 @@ def write_example(target: Path, folder: Path, path: Path, evaluation: Evaluation
             "class_id": scene.class_id,
             "true_segment_id": truth.segment_id,
             "true_class_id": truth.class_of(truth.segment_id),
+            "true_depth": truth.depth.astype(np.float32),
             "scan_from_camera": truth.scan_from_camera,
         },
         target,
     )
+
+
+def _costs(scenes: Sequence[EvaluatedScene]) -> list[dict[str, Any]]:
+    """Wall time and highest memory of each scene, in the worker that scored it."""
+    return [
+        {"name": s.scores.name, "seconds": round(s.seconds, 2), "peak_mib": round(s.peak_bytes / 2**20)} for s in scenes
+    ]
 
 
 def _class_table(scores: DatasetScores, labels: LabelSpace) -> list[dict[str, Any]]:

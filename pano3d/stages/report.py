@@ -19,11 +19,19 @@ from pano3d.data.label_spaces import LabelSpace, label_space
 from pano3d.metrics.confidence import confidence_rank
 from pano3d.types import ConfigError, DataError
 from pano3d.viz.cloud import SceneCloud, list_segments
-from pano3d.viz.contact_sheet import contact_sheet, encode_jpeg, named_like, prediction_columns
+from pano3d.viz.contact_sheet import contact_sheet, dataset_columns, encode_jpeg, named_like, prediction_columns
 from pano3d.viz.report import render_report
 from pano3d.viz.report_data import BackboneReport, ClassRow, Curve, Picture, ReportData, SceneRow, measures
 
-_SCENE_COLUMNS = ("pq_scene", "pq_scene_strict", "abs_rel", "inlier_103", "coverage", "unpredicted_share")
+_SCENE_COLUMNS = (
+    "pq_scene",
+    "pq_scene_strict",
+    "unpredicted_share",
+    "abs_rel",
+    "inlier_103",
+    "coverage",
+    "registration_rmse",
+)
 
 
 @dataclass(frozen=True)
@@ -63,7 +71,7 @@ def run(params: Path, results: Path, reports: Path, output: Path) -> None:
             f"{protocol['evaluation']['split']} scenes with {protocol['evaluation']['views']} views each."
         ),
         dataset=_dataset_rows(settings, _read(reports / "check_data" / "metrics.json")),
-        dataset_pictures=[],
+        dataset_pictures=_dataset_sheets(reports / backbones[0] / "evaluate" / "examples", stage, labels),
         backbones=[_backbone(name, results, reports, stage, labels) for name in backbones],
         protocol=protocol["decisions"],
         provenance=_provenance(settings),
@@ -110,6 +118,24 @@ def _backbone(name: str, results: Path, reports: Path, stage: ReportConfig, labe
         ],
         clouds=[_cloud(scene, values, stage, labels) for scene, values in list(arrays.items())[: stage.clouds]],
     )
+
+
+def _dataset_sheets(examples: Path, stage: ReportConfig, labels: LabelSpace) -> list[Picture]:
+    """What is known about the scenes that are also shown as predicted: colour, depth, segments, classes, ambiguous."""
+    sheets = []
+    for path in sorted(examples.glob("*.safetensors"))[: stage.pictures]:
+        values = load_file(path)
+        views = np.unique(np.linspace(0, len(values["colors"]) - 1, stage.sheet_views).round().astype(int))
+        columns = dataset_columns(
+            values["colors"][views],
+            values["true_depth"][views],
+            values["true_segment_id"][views],
+            values["true_class_id"][views],
+            values["ambiguous"][views].astype(bool) if "ambiguous" in values else None,
+            labels.palette,
+        )
+        sheets.append(Picture(f"{path.stem}: what is true about it", encode_jpeg(contact_sheet(columns))))
+    return sheets
 
 
 def _sheet(scene: str, values: Mapping[str, NDArray[Any]], stage: ReportConfig, labels: LabelSpace) -> Picture:

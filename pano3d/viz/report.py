@@ -28,8 +28,6 @@ _PANOPTIC = {
     "pq_coco": "PQ per image (COCO)",
     "miou": "mIoU, pixels",
     "miou_3d": "mIoU, surface",
-    "ap50_agnostic": "AP50 class-agnostic, predicted geometry",
-    "ap50_agnostic_posed": "AP50 class-agnostic, true geometry",
     "unpredicted_share": "pixels without prediction",
 }
 
@@ -94,7 +92,23 @@ def _headline(backbones: Sequence[BackboneReport]) -> str:
         '<p class="soft">Green and red tell the direction of the change from geometry init, not its '
         "significance: compare the intervals.</p>"
     )
-    return f'{geometry}{note}<div class="wide"><table>{head}</tr>{"".join(rows)}</table></div>'
+    panoptic = f'<div class="wide"><table>{head}</tr>{"".join(rows)}</table></div>'
+    return f"{geometry}{note}{panoptic}{_bridges(backbones)}"
+
+
+def _bridges(backbones: Sequence[BackboneReport]) -> str:
+    """Both ways to bring masks to the surface, with what the first one owes to geometry."""
+    head = '<tr><th>Masks on the surface, joint model</th><th class="here">AP50 by predicted geometry, %</th>'
+    head += '<th class="here">AP50 by true geometry, %</th><th>covered, %</th><th>registration error, cm</th></tr>'
+    rows = "".join(
+        f"<tr><td>{escape(backbone.name)}</td>"
+        f'<td class="here">{_percent(backbone.joint.get("ap50_agnostic"))}</td>'
+        f'<td class="here">{_percent(backbone.joint.get("ap50_agnostic_posed"))}</td>'
+        f"<td>{_percent(backbone.joint.get('coverage'))}</td>"
+        f"<td>{_measure(backbone.joint.get('registration_rmse'), 100, 1)}</td></tr>"
+        for backbone in backbones
+    )
+    return _table(head, rows)
 
 
 def _beside_papers(backbones: Sequence[BackboneReport]) -> str:

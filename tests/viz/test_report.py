@@ -81,6 +81,21 @@ def test_headline_shows_value_change_and_interval() -> None:
     assert row("PQ scene")[1].startswith(f"{100 * DATA.backbones[0].joint['pq_scene'].value:.1f}")
 
 
+def test_both_bridges_stand_beside_coverage_and_registration() -> None:
+    head = next(cells for cells in READ.rows if cells[0] == "Masks on the surface, joint model")
+    assert [name.split(",")[0] for name in head[1:]] == [
+        "AP50 by predicted geometry",
+        "AP50 by true geometry",
+        "covered",
+        "registration error",
+    ]
+    place = READ.rows.index(head)
+    for backbone, cells in zip(DATA.backbones, READ.rows[place + 1 : place + 3], strict=True):
+        shown = [backbone.joint[n] for n in ("ap50_agnostic", "ap50_agnostic_posed", "coverage", "registration_rmse")]
+        assert cells[0] == backbone.name
+        assert [cell.split(" ")[0] for cell in cells[1:]] == [f"{100 * measure.value:.1f}" for measure in shown]
+
+
 def test_smaller_error_is_green_and_smaller_share_red() -> None:
     assert 'class="better">-' in PAGE  # AbsRel fell
     assert 'class="better">+' in PAGE  # inliers rose

@@ -1,0 +1,63 @@
+"""An interrupted evaluation goes on from its finished scenes, and takes nothing that belongs to something else."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from pano3d.data.archive import write_scene
+from pano3d.evaluation import EvaluatedScene, EvaluationConfig, evaluate_scenes
+from pano3d.metrics.scene_scores import plain_scene
+from pano3d.types import Pano3DError
+from tests.data.scenes import make_scene
+from tests.small_model import write_small_model
+from tests.training.small import archives
+
+CONFIG = EvaluationConfig("given", views=2, workers=1, examples=0)
+
+
+def marked(finished: Path) -> list[str]:
+    """Give every kept scene a cost no run has, so that a result taken from there is told from a new one."""
+    files = sorted(finished.glob("*.json"))
+    for file in files:
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"seconds": -1.0}))
+    return [file.name for file in files]
+
+
+def test_it_goes_on_after_the_finished_scenes(tmp_path: Path) -> None:
+    model, paths, finished = write_small_model(tmp_path / "model"), archives(tmp_path / "scenes"), tmp_path / "work"
+    whole = evaluate_scenes(model, paths, CONFIG, lambda _: None)
+    assert all(scene.seconds > 0 and scene.peak_bytes > 2**20 for scene in whole)
+
+    # interrupted: the last archive is damaged, the scenes before it are kept
+    content = paths[2].read_bytes()
+    paths[2].write_bytes(content[: len(content) // 2])
+    with pytest.raises(Pano3DError, match="scene2"):
+        evaluate_scenes(model, paths, CONFIG, lambda _: None, finished)
+    assert len(marked(finished)) == 2
+
+    paths[2].write_bytes(content)
+    steps: list[int] = []
+    resumed = evaluate_scenes(model, paths, CONFIG, steps.append, finished)
+    assert [scene.seconds == -1 for scene in resumed] == [True, True, False]
+    assert steps == [2, 1]
+    assert [plain_scene(s.scores) for s in resumed] == [plain_scene(s.scores) for s in whole]
+
+    # a torn file is scored again
+    torn = sorted(finished.glob("*.json"))[0]
+    torn.write_text('{"scores": ')
+    assert len(evaluate_scenes(model, paths, CONFIG, lambda _: None, finished)) == 3
+    assert json.loads(torn.read_text())["seconds"] > 0
+
+    # other parameters, another archive: nothing is taken over
+    known = set(marked(finished))
+    other = dataclasses.replace(CONFIG, views=3)
+    write_scene(paths[0], make_scene("scene0", views=2, height=32, width=48))
+    again: list[EvaluatedScene] = evaluate_scenes(model, paths, CONFIG, lambda _: None, finished)
+    assert [math.isclose(scene.seconds, -1) for scene in again] == [False, True, True]
+    assert all(scene.seconds > 0 for scene in evaluate_scenes(model, paths[1:], other, lambda _: None, finished))
+    assert len(set(marked(finished)) - known) == 3
