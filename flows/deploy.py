@@ -175,7 +175,8 @@ def main() -> None:
     if args.devices:
         os.environ["PANO3D_DEVICES"] = args.devices
     names = devices()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: a shell starts background jobs deaf to it
+        signal.signal(number, signal.default_int_handler)
     children: list[subprocess.Popen[bytes]] = []
     try:
         if "PREFECT_API_URL" not in os.environ:

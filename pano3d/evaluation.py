@@ -6,7 +6,6 @@ import functools
 import hashlib
 import json
 import math
-import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -24,11 +23,12 @@ from pano3d.data.frames import fit_frame
 from pano3d.data.label_spaces import label_space
 from pano3d.data.preparation import file_digest
 from pano3d.data.sampling import spread_views
+from pano3d.files import write_whole
 from pano3d.metrics.scene_scores import SceneScores, SceneScoresConfig, plain_scene, scene_from_plain, score_scene
 from pano3d.metrics.scenes import ScenePrediction, SceneTruth
 from pano3d.model_files import read_description, read_model
-from pano3d.output.files import write_whole
 from pano3d.panoptic.scene import SceneConfig
+from pano3d.processes import peak_bytes, restart_peak
 from pano3d.reconstruction import Precision, Reconstructor
 from pano3d.types import VOID, ConfigError, DataError, PanopticScene
 
@@ -193,10 +193,10 @@ def _load_worker(folder: Path, config: EvaluationConfig, threads: int) -> None:
 
 
 def _score_in_worker(path: Path, config: EvaluationConfig) -> EvaluatedScene:
-    _restart_peak()
+    restart_peak()
     start = time.perf_counter()
     scores = evaluate_scene(_worker[0], path, config)[0]
-    return EvaluatedScene(scores, time.perf_counter() - start, _peak_bytes())
+    return EvaluatedScene(scores, time.perf_counter() - start, peak_bytes())
 
 
 def _scene_key(folder: Path, path: Path, config: EvaluationConfig) -> str:
@@ -235,20 +235,3 @@ def _write_finished(file: Path | None, scene: EvaluatedScene) -> None:
     if file is not None:
         content = {"scores": plain_scene(scene.scores), "seconds": scene.seconds, "peak_bytes": scene.peak_bytes}
         write_whole(file, json.dumps(content, allow_nan=False).encode())
-
-
-def _restart_peak() -> None:
-    """Let the process' highest memory count from now on; where the kernel cannot, it counts from its start."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return
-
-
-def _peak_bytes() -> int:
-    """Highest resident memory since `_restart_peak`; of the whole life of the process where there is no /proc."""
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024

@@ -20,6 +20,7 @@ FLOORS = {
     "palette": -2,
     "types": -1,
     "processes": -1,
+    "files": -1,
     "photos": -0.5,  # files of a user to arrays
     "geometry": 0,
     "config": 0,

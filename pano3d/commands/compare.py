@@ -17,8 +17,8 @@ from pano3d.commands.loading import load_model
 from pano3d.commands.options import add_model_options, scene_config
 from pano3d.commands.result_folder import DESCRIPTION, prepare_writing, read_result
 from pano3d.data.label_spaces import label_space
+from pano3d.files import write_whole
 from pano3d.metrics.cameras import pair_errors
-from pano3d.output.files import write_whole
 from pano3d.palette import segment_colors
 from pano3d.types import DataError, PanopticScene
 from pano3d.viz.colors import class_colors, scale_colors

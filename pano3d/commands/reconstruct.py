@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
@@ -27,6 +26,7 @@ from pano3d.output.cameras import read_cameras
 from pano3d.output.segments import SegmentRow
 from pano3d.panoptic.scene import keep_classes
 from pano3d.panoptic.stream import StreamConfig
+from pano3d.processes import peak_bytes
 from pano3d.reconstruction import align_to_cameras, move_scene, scale_to_length, view_agreement
 from pano3d.types import ConfigError, DataError, DegenerateError, PanopticScene
 
@@ -265,7 +265,7 @@ def _description(
     remarks: list[str],
 ) -> dict[str, Any]:
     """What reconstruction.json says."""
-    peak = torch.cuda.max_memory_allocated() if torch.device(args.device).type == "cuda" else _peak_bytes()
+    peak = torch.cuda.max_memory_allocated() if torch.device(args.device).type == "cuda" else peak_bytes()
     return {
         "frame": {
             "name": frame.name,
@@ -312,16 +312,6 @@ def _description(
         "remarks": remarks,
         "versions": {name: metadata.version(name) for name in ("pano3d", "torch", "numpy")},
     }
-
-
-def _peak_bytes() -> int:
-    """The most memory this process has held, where the system tells; what it holds now, elsewhere."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return int(psutil.Process().memory_info().rss)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak * (1 if sys.platform == "darwin" else 1024)
 
 
 def summary(rows: list[SegmentRow], scene: PanopticScene, frame: Frame, seconds: float) -> str:

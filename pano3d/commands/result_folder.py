@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pano3d.data.label_spaces import LabelSpace
+from pano3d.files import write_whole
 from pano3d.geometry.alignment import apply_transform
 from pano3d.output.cameras import write_cameras, write_colmap, write_trajectory
-from pano3d.output.files import write_whole
 from pano3d.output.labels import write_coco_panoptic, write_ply
 from pano3d.output.mesh import write_glb
 from pano3d.output.segments import SegmentRow, segment_rows, write_segments

@@ -13,6 +13,7 @@ from pano3d.commands.loading import find_model
 from pano3d.data.archive import read_scene
 from pano3d.data.label_spaces import label_space
 from pano3d.evaluation import EvaluationConfig, evaluate_scenes, rounded_metrics
+from pano3d.files import write_whole
 from pano3d.metrics.scene_scores import (
     DECISIONS,
     GEOMETRY_METRICS,
@@ -21,7 +22,6 @@ from pano3d.metrics.scene_scores import (
     plain_scene,
 )
 from pano3d.model_files import read_description
-from pano3d.output.files import write_whole
 from pano3d.types import DataError
 
 

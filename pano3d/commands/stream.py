@@ -13,9 +13,9 @@ import numpy as np
 from pano3d.backbones.must3r_streaming import StreamingConfig
 from pano3d.commands.options import add_model_options, load_chosen_model
 from pano3d.commands.result_folder import prepare_writing
+from pano3d.files import write_whole
 from pano3d.online import OnlineConfig, OnlineFrame, OnlineReconstructor
 from pano3d.output.cameras import trajectory_line
-from pano3d.output.files import write_whole
 from pano3d.panoptic.stream import StreamConfig
 from pano3d.photos import PHOTO_ENDINGS, fit_image, read_photo
 from pano3d.types import ConfigError, DataError

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from pano3d.output.files import write_whole
+from pano3d.files import write_whole
 from pano3d.panoptic.lifting import LabelledPoints
 from pano3d.types import DataError, PanopticScene
 

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Int
 from numpy.typing import NDArray
 
-from pano3d.output.files import write_whole
+from pano3d.files import write_whole
 from pano3d.panoptic.lifting import LabelledPoints, LabelledVertices
 from pano3d.types import DataError, PanopticScene
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 from numpy.typing import NDArray
 
-from pano3d.output.files import write_whole
+from pano3d.files import write_whole
 from pano3d.palette import segment_colors
 from pano3d.types import PanopticScene
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool
 
-from pano3d.output.files import write_whole
+from pano3d.files import write_whole
 from pano3d.types import PanopticScene
 
 INNER = (2.0, 98.0)

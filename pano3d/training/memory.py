@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import weakref
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
 
+from pano3d import processes
 from pano3d.backbones.must3r_config import Must3rConfig
 from pano3d.backbones.pi3 import Pi3Config
 from pano3d.model import Pano3D
@@ -137,9 +137,7 @@ class _LiveBytes(TorchDispatchMode):
 
 def peak_bytes(device: torch.device) -> int:
     """The most this process has held: on a GPU what PyTorch allocated, on a CPU all of it."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else processes.peak_bytes()
 
 
 def recompute_blocks(model: Pano3D) -> None:
