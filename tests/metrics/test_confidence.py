@@ -128,6 +128,7 @@ def test_raised_confidence_is_seen_where_it_was_raised() -> None:
     assert np.isnan(values["change_shadow"])
     same = scene("a", 0.0).values
     assert same["change_ambiguous"] == 0
+    assert same["raised_ambiguous"] == 0  # where nothing moved, nothing rose
 
 
 def test_aggregation_has_intervals_and_a_seed() -> None:
