@@ -16,7 +16,7 @@ from flows.workspaces import project_held
 
 PYTHON = "python"
 AFTERWARDS = ("register", "summary")
-ON_DEVICE = ("geometry_init", "joint_finetune", "evaluate", "compare_confidence")
+ON_DEVICE = ("geometry_init", "joint_finetune", "geometry_control", "evaluate", "compare_confidence")
 
 
 @task(

@@ -134,7 +134,9 @@ def _select(committed: str, path: Path, selection: Selection) -> None:
     run["ablation"] = selection.ablation
     run["profile"] = selection.profile or run["profile"]
     seed = [] if selection.seed is None else [f"+joint_finetune.seed={selection.seed}"]
-    run["overrides"] = [*run["overrides"], *selection.overrides, *seed]
+    # geometry_only is a variant like the others: it is trained once, not once beside each of them.
+    control = [] if selection.ablation is None else ["geometry_control.train=false"]
+    run["overrides"] = [*run["overrides"], *selection.overrides, *seed, *control]
     text = yaml.safe_dump(run, sort_keys=False)
     if path.read_text(encoding="utf-8") != text:
         _write(path, text)

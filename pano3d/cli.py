@@ -26,7 +26,8 @@ STAGES = {
     "check_data": "measure every archive and stop where a rule is broken",
     "geometry_init": "a backbone that knows rooms, before any label is shown to it",
     "joint_finetune": "geometry and labels train the multi-view decoder and the mask decoder together",
-    "evaluate": "both models of a backbone against the validation scenes",
+    "geometry_control": "the same further steps without labels: what the joint model is held against",
+    "evaluate": "all models of a backbone against the validation scenes",
     "compare_confidence": "what joint training does to the confidence map",
     "report": "everything measured, on one self-contained page",
 }

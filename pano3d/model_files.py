@@ -92,6 +92,11 @@ def write_model(
     os.replace(partial, folder / DESCRIPTION)
 
 
+def holds_model(folder: Path) -> bool:
+    """Whether a training stage left a model here; the control's folder stays empty where none was asked for."""
+    return (folder / DESCRIPTION).exists()
+
+
 def read_description(folder: Path) -> ModelDescription:
     """Read and check `model.json`.
 

@@ -18,7 +18,7 @@ from pano3d import cli
 stage, params = sys.argv[1:3]
 with open("visited.log", "a") as log:
     backbone = pathlib.Path(params).parent.name
-    matrix = stage in ("geometry_init", "joint_finetune", "evaluate", "compare_confidence")
+    matrix = stage not in ("compose", "prepare", "check_data", "report")
     log.write(f"{stage}@{backbone}\\n" if matrix else f"{stage}\\n")
 if stage == "compose":
     sys.exit(cli.main())

@@ -11,7 +11,7 @@ import yaml
 from tests.project import STAND_IN, call, clone, commit
 
 BACKBONES = ("must3r", "pi3")
-TRAINING = ("geometry_init", "joint_finetune")
+TRAINING = ("geometry_init", "joint_finetune", "geometry_control")
 SCORING = ("evaluate", "compare_confidence")
 
 
@@ -21,7 +21,7 @@ def every(*stages: str) -> set[str]:
 
 ALL = {"compose", "prepare", "check_data", "report"} | every(*TRAINING, *SCORING)
 AFTER_JOINT = {"report"} | every(*SCORING)
-AFTER_GEOMETRY = AFTER_JOINT | every("joint_finetune")
+AFTER_GEOMETRY = AFTER_JOINT | every("joint_finetune", "geometry_control")
 
 
 def repro(project: Path, *command: str) -> set[str]:
@@ -68,11 +68,11 @@ def test_a_second_reproduction_runs_nothing_and_leaves_git_clean(project: Path) 
 def test_a_value_reruns_the_stages_that_read_it(project: Path) -> None:
     params = project / "params"
     edit(params / "joint_finetune.yaml", "training", "steps", value=77)
-    assert repro(project) == {"compose"} | every("joint_finetune") | AFTER_JOINT
+    assert repro(project) == {"compose"} | every("joint_finetune", "geometry_control") | AFTER_JOINT
     edit(params / "geometry_init.yaml", "training", "steps", value=77)
     assert repro(project) == {"compose"} | every("geometry_init") | AFTER_GEOMETRY
     edit(params / "backbone/pi3_tiny.yaml", "backbone", "image_width", value=140)
-    changed = {"geometry_init", "joint_finetune", *SCORING}
+    changed = {*TRAINING, *SCORING}
     assert repro(project) == {"compose", "report"} | {f"{stage}@pi3" for stage in changed}
     edit(params / "verify.yaml", "stages", value=["evaluate"])
     assert repro(project) == {"compose"}

@@ -1,4 +1,4 @@
-"""compare_confidence: what joint training does to the confidence map, against the frozen baseline."""
+"""compare_confidence: what joint training does to the confidence map, against the frozen baseline and the control."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from pano3d import config, tracking
 from pano3d.data.preparation import split_paths
+from pano3d.data.sampling import spread_views
 from pano3d.evaluation import SceneViews, load_reconstructor, load_views, truth_of
 from pano3d.metrics.confidence import (
     ConfidenceScene,
@@ -28,6 +29,7 @@ from pano3d.metrics.confidence import (
     silhouettes,
 )
 from pano3d.metrics.scenes import SceneTruth, true_points
+from pano3d.model_files import holds_model
 from pano3d.panoptic.scene import SceneConfig
 from pano3d.types import ConfigError, PanopticScene
 from pano3d.viz.confidence import ConfidenceFrame, confidence_figure, sparsification_figure
@@ -49,17 +51,20 @@ class CompareConfidenceConfig:
             raise ConfigError("compare_confidence: views, frames_per_figure and resamples must be 1 or more")
 
 
-def run(params: Path, data: Path, start: Path, model: Path, output: Path, results: Path) -> None:
+def run(params: Path, data: Path, start: Path, model: Path, control: Path, output: Path, results: Path) -> None:
     """Compare confidence maps.
 
     Args:
-        start, model: folders of the geometry-initialised (frozen) and of the joint model.
+        start, model, control: folders of the geometry-initialised (frozen) model, of the joint one and of the
+            geometry_only control, which may be empty.
         output: figures and the per-scene numbers.
         results: metrics.json with means and intervals over scenes.
     """
     settings = config.read(params)
     stage = config.load(params, CompareConfidenceConfig, "compare_confidence")
     folders = {"frozen": start, "joint": model}
+    if holds_model(control):
+        folders["control"] = control
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     models = {name: load_reconstructor(folder, SceneConfig(), device) for name, folder in folders.items()}
     backbone = settings["backbone"]["name"]
@@ -108,12 +113,12 @@ def _compare(views: SceneViews, truth: SceneTruth, predicted: Mapping[str, Panop
 
 
 def _figure(views: SceneViews, predicted: Mapping[str, PanopticScene], count: int, heading: str) -> bytes:
-    ranks = {name: confidence_rank(predicted[name].confidence) for name in ("frozen", "joint")}
-    chosen = np.unique(np.linspace(0, len(views.frames) - 1, min(count, len(views.frames))).round().astype(int))
+    ranks = {name: confidence_rank(scene.confidence) for name, scene in predicted.items()}
+    chosen = spread_views(len(views.frames), count)
     return confidence_figure(
         [
             ConfidenceFrame(
-                f"frame {views.frames[v].name}", views.frames[v].color, ranks["frozen"][v], ranks["joint"][v]
+                f"frame {views.frames[v].name}", views.frames[v].color, {name: rank[v] for name, rank in ranks.items()}
             )
             for v in chosen
         ],

@@ -21,6 +21,7 @@ SECTIONS = (
     "check_data",
     "geometry_init",
     "joint_finetune",
+    "geometry_control",
     "evaluate",
     "compare_confidence",
     "report",
@@ -89,6 +90,7 @@ def schemas() -> dict[str, Any]:
     from pano3d.evaluation import EvaluationConfig
     from pano3d.model import BackboneChoice, HeadConfig
     from pano3d.stages.compare_confidence import CompareConfidenceConfig
+    from pano3d.stages.geometry_control import GeometryControlConfig
     from pano3d.stages.geometry_init import GeometryInitConfig
     from pano3d.stages.joint_finetune import JointFinetuneConfig
     from pano3d.stages.prepare import PrepareConfig
@@ -102,6 +104,7 @@ def schemas() -> dict[str, Any]:
         "check_data": CheckDataConfig,
         "geometry_init": GeometryInitConfig,
         "joint_finetune": JointFinetuneConfig,
+        "geometry_control": GeometryControlConfig,
         "evaluate": EvaluationConfig,
         "compare_confidence": CompareConfidenceConfig,
         "report": ReportConfig,

@@ -1,4 +1,4 @@
-"""evaluate: the geometry-initialised and the joint model of a backbone against the validation scenes."""
+"""evaluate: the geometry-initialised, the joint and the control model of a backbone against the validation scenes."""
 
 from __future__ import annotations
 
@@ -34,16 +34,19 @@ from pano3d.metrics.scene_scores import (
     aggregate_scenes,
     plain_scene,
 )
+from pano3d.model_files import holds_model
 from pano3d.stages.workspace import work_folder
 
 
-def run(params: Path, data: Path, start: Path, model: Path, output: Path, results: Path) -> None:
-    """Score both models. Killed at any moment, the same call goes on from the scenes it had finished, kept under work/.
+def run(params: Path, data: Path, start: Path, model: Path, control: Path, output: Path, results: Path) -> None:
+    """Score the models. Killed at any moment, the same call goes on from the scenes it had finished, kept under work/.
 
     Args:
-        start, model: folders of the geometry-initialised and of the joint model.
+        start, model, control: folders of the geometry-initialised model, of the joint one and of the geometry_only
+            control, which may be empty.
         output: per-scene scores and costs, per-class table and example predictions, for the report.
-        results: metrics.json: the joint model's numbers, and under "geometry_init" the other's geometry.
+        results: metrics.json: the joint model's numbers, and under "geometry_init" and "geometry_control" the others'
+            geometry.
     """
     settings = config.read(params)
     evaluation = config.load(params, EvaluationConfig, "evaluate")
@@ -51,12 +54,17 @@ def run(params: Path, data: Path, start: Path, model: Path, output: Path, result
     seed = int(settings["seed"])
     paths = split_paths(data, evaluation.split)
     backbone = settings["backbone"]["name"]
+    folders = {"geometry_init": start, "joint": model}
+    if holds_model(control):
+        folders["geometry_control"] = control
     with tracking.run("evaluate", settings) as recorder:
         recorder.log_input(read_manifest(data), settings["dataset"]["name"], str(data), "", "evaluation")
         finished = work_folder() / "evaluate" / config.digest([str(data.resolve()), backbone, config.plain(evaluation)])
         scenes: dict[str, list[EvaluatedScene]] = {}
-        with tqdm(total=2 * len(paths), desc=f"evaluate {backbone}", unit="scene", mininterval=2.0) as progress:
-            for name, folder in (("geometry_init", start), ("joint", model)):
+        with tqdm(
+            total=len(folders) * len(paths), desc=f"evaluate {backbone}", unit="scene", mininterval=2.0
+        ) as progress:
+            for name, folder in folders.items():
                 scenes[name] = evaluate_scenes(folder, paths, evaluation, progress.update, finished)
         totals = {
             name: aggregate_scenes(
@@ -64,9 +72,10 @@ def run(params: Path, data: Path, start: Path, model: Path, output: Path, result
             )
             for name, each in scenes.items()
         }
+        joint = totals.pop("joint")
         metrics = {
-            **rounded_metrics(totals["joint"].values, (*GEOMETRY_METRICS, *PANOPTIC_METRICS)),
-            "geometry_init": rounded_metrics(totals["geometry_init"].values, GEOMETRY_METRICS),
+            **rounded_metrics(joint.values, (*GEOMETRY_METRICS, *PANOPTIC_METRICS)),
+            **{name: rounded_metrics(total.values, GEOMETRY_METRICS) for name, total in totals.items()},
             "scenes": len(paths),
         }
         if output.exists():
@@ -76,14 +85,19 @@ def run(params: Path, data: Path, start: Path, model: Path, output: Path, result
         _write_json(
             output / "scenes.json", {name: [plain_scene(s.scores) for s in each] for name, each in scenes.items()}
         )
-        _write_json(output / "cost.json", {name: _costs(each) for name, each in scenes.items()})
-        _write_json(output / "classes.json", _class_table(totals["joint"], labels))
+        cost = summarise_cost([scene for each in scenes.values() for scene in each])
+        _write_json(output / "cost.json", cost | {"scenes": {name: _costs(each) for name, each in scenes.items()}})
+        _write_json(output / "classes.json", _class_table(joint, labels))
         for path in paths[: evaluation.examples]:
             write_example(output / "examples" / f"{path.stem}.safetensors", model, path, evaluation)
         results.mkdir(parents=True, exist_ok=True)
         _write_json(results / "metrics.json", metrics)
-        recorder.log_metrics(metrics)
+        recorder.log_metrics(metrics | {"cost": cost})
         recorder.log_artifact(output)
+        print(
+            f"evaluate {backbone}: {cost['seconds_per_scene']} s per model and scene of {evaluation.views} views "
+            f"(longest {cost['seconds_longest']} s), at most {cost['peak_mib']} MiB per process"
+        )
     shutil.rmtree(finished, ignore_errors=True)  # only now: until the results are whole, it is what saves the work
 
 
@@ -112,6 +126,16 @@ def write_example(target: Path, folder: Path, path: Path, evaluation: Evaluation
         },
         target,
     )
+
+
+def summarise_cost(scenes: Sequence[EvaluatedScene]) -> dict[str, float]:
+    """What scoring took, for page, tracking and terminal: median and longest wall time of a scene, highest memory."""
+    seconds = [scene.seconds for scene in scenes]
+    return {
+        "seconds_per_scene": round(float(np.median(seconds)), 2),
+        "seconds_longest": round(max(seconds), 2),
+        "peak_mib": round(max(scene.peak_bytes for scene in scenes) / 2**20),
+    }
 
 
 def _costs(scenes: Sequence[EvaluatedScene]) -> list[dict[str, Any]]:

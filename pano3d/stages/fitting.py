@@ -1,4 +1,4 @@
-"""What both training stages do around the loop: data, tracking, resuming, and writing the model with its curves."""
+"""What all training stages do around the loop: data, tracking, resuming, and writing the model with its curves."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def fit(job: Fit) -> None:
                 "steps": job.training.steps if job.training else 0,
             }
             write_model(job.output, job.model, job.model_config, job.license, provenance)
-            _write_results(job.results, history)
+            write_results(job.results, history)
             recorder.log_artifact(job.results)
         # Only now: until the outputs are whole, the state is what saves the work.
         state_path.unlink(missing_ok=True)
@@ -109,7 +109,7 @@ def _train(job: Fit, state_path: Path, processes: Processes, recorder: tracking.
     )
 
 
-def _write_results(results: Path, history: History) -> None:
+def write_results(results: Path, history: History) -> None:
     """curve.csv and metrics.json with the losses only: rates and memory differ from run to run."""
     results.mkdir(parents=True, exist_ok=True)
     names = sorted({name for row in history for name in row if name.startswith(("loss/", "grad_norm/"))})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -82,14 +82,31 @@ class JointFinetuneConfig:
 def run(params: Path, data: Path, start: Path, output: Path, results: Path) -> None:
     """Fine-tune the model in `start`; `output` receives the model, `results` its curve and metrics."""
     spread_over_processes()
-    settings = config.read(params)
     stage = config.load(params, JointFinetuneConfig, "joint_finetune")
-    backbone: BackboneChoice = config.load(params, BackboneChoice, "backbone")
+    finetune("joint_finetune", config.read(params), stage, data, start, output, results)
+
+
+def finetune(
+    name: str,
+    settings: Mapping[str, Any],
+    stage: JointFinetuneConfig,
+    data: Path,
+    start: Path,
+    output: Path,
+    results: Path,
+) -> None:
+    """Fine-tune as `stage` says, which the run called `name` records as its section.
+
+    Args:
+        settings: the composed parameters.
+        data, start, output, results: as `run`.
+    """
+    backbone: BackboneChoice = config.load(settings["backbone"], BackboneChoice)
     model, description = read_model(start)
     class_mode = description.config.head.decoder.class_mode
     if stage.panoptic_loss.class_mode != class_mode:
         raise ConfigError(
-            f"joint_finetune: panoptic_loss.class_mode is {stage.panoptic_loss.class_mode}, the decoder's is "
+            f"{name}: panoptic_loss.class_mode is {stage.panoptic_loss.class_mode}, the decoder's is "
             f"{class_mode}; give both the same"
         )
     digest = description.weights_sha256
@@ -105,8 +122,8 @@ def run(params: Path, data: Path, start: Path, output: Path, results: Path) -> N
         model = _drawn_anew(model_config, seed, {} if stage.start == "scratch" else model.state_dict())
     fit(
         Fit(
-            stage="joint_finetune",
-            settings=settings,
+            stage=name,
+            settings={**settings, name: config.plain(stage)},
             model=model,
             model_config=model_config,
             objective=make_objective(stage.mode, backbone.geometry_loss, stage.panoptic_loss, stage.geometry_weight),

@@ -16,6 +16,7 @@ from safetensors.numpy import load_file
 
 from pano3d import config, tracking
 from pano3d.data.label_spaces import LabelSpace, label_space
+from pano3d.data.sampling import spread_views
 from pano3d.metrics.confidence import confidence_rank
 from pano3d.types import ConfigError, DataError
 from pano3d.viz.cloud import SceneCloud, list_segments
@@ -89,7 +90,9 @@ def _backbone(name: str, results: Path, reports: Path, stage: ReportConfig, labe
     params = config.read(results / name / "params.yaml")
     metrics = _read(results / name / "evaluate" / "metrics.json")
     numbers = {key: value for key, value in metrics.items() if not isinstance(value, Mapping)}
+    control = metrics.get("geometry_control")
     confidence = _read(results / name / "compare_confidence" / "metrics.json")
+    cost = _read(reports / name / "evaluate" / "cost.json")
     examples = sorted((reports / name / "evaluate" / "examples").glob("*.safetensors"))
     arrays = {path.stem: load_file(path) for path in examples}
     figures = sorted((reports / name / "compare_confidence").glob("*.png"))
@@ -97,8 +100,10 @@ def _backbone(name: str, results: Path, reports: Path, stage: ReportConfig, labe
         name=name,
         preset=f"{params['backbone']['image_width']}x{params['backbone']['image_height']} {name}",
         license=params["dataset"]["license"],
+        start=_start_of(params["geometry_init"]),
         geometry_init=measures(metrics["geometry_init"]),
         joint=measures(numbers),
+        control=None if control is None else measures(control),
         classes=[
             ClassRow(row["name"], row["is_thing"], *(_number(row[key]) for key in ("pq", "iou", "iou_3d")))
             for row in _read(reports / name / "evaluate" / "classes.json")
@@ -108,9 +113,10 @@ def _backbone(name: str, results: Path, reports: Path, stage: ReportConfig, labe
             for scene in _read(reports / name / "evaluate" / "scenes.json")["joint"]
         ],
         confidence=measures(confidence),
+        cost={key: value for key, value in cost.items() if key != "scenes"},
         curves={
             f"Training, {each}": _curves(results / name / each / "curve.csv")
-            for each in ("geometry_init", "joint_finetune")
+            for each in ("geometry_init", "joint_finetune", "geometry_control")
         },
         pictures=[
             *(_sheet(scene, values, stage, labels) for scene, values in list(arrays.items())[: stage.pictures]),
@@ -120,12 +126,18 @@ def _backbone(name: str, results: Path, reports: Path, stage: ReportConfig, labe
     )
 
 
+def _start_of(chosen: Mapping[str, Any]) -> str:
+    """What geometry_init began from, in words."""
+    place = chosen["released"] if chosen["source"] == "released" else chosen["weights"]
+    return "fresh weights" if chosen["source"] == "scratch" else f"{chosen['source']} weights ({place})"
+
+
 def _dataset_sheets(examples: Path, stage: ReportConfig, labels: LabelSpace) -> list[Picture]:
     """What is known about the scenes that are also shown as predicted: colour, depth, segments, classes, ambiguous."""
     sheets = []
     for path in sorted(examples.glob("*.safetensors"))[: stage.pictures]:
         values = load_file(path)
-        views = np.unique(np.linspace(0, len(values["colors"]) - 1, stage.sheet_views).round().astype(int))
+        views = spread_views(len(values["colors"]), stage.sheet_views)
         columns = dataset_columns(
             values["colors"][views],
             values["true_depth"][views],
@@ -139,7 +151,7 @@ def _dataset_sheets(examples: Path, stage: ReportConfig, labels: LabelSpace) -> 
 
 
 def _sheet(scene: str, values: Mapping[str, NDArray[Any]], stage: ReportConfig, labels: LabelSpace) -> Picture:
-    views = np.unique(np.linspace(0, len(values["colors"]) - 1, stage.sheet_views).round().astype(int))
+    views = spread_views(len(values["colors"]), stage.sheet_views)
     columns = prediction_columns(
         values["colors"][views],
         values["segment_id"][views],

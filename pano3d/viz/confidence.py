@@ -1,4 +1,4 @@
-"""Confidence figures: the same frames by image, frozen rank, joint rank and their signed difference, on one scale."""
+"""Confidence figures: the same frames by image, each model's rank and the signed differences, on one scale."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ _DPI = 110
 
 @dataclass(frozen=True)
 class ConfidenceFrame:
-    """One frame. color: (H, W, 3) uint8. frozen, joint: (H, W) confidence ranks in [0, 1], ranked over the scene."""
+    """One frame. color: (H, W, 3) uint8. ranks: (H, W) confidence in [0, 1], ranked over the scene, under "frozen",
+    "joint" and, where it was trained, "control"."""
 
     title: str
     color: NDArray[np.uint8]
-    frozen: NDArray[np.floating]
-    joint: NDArray[np.floating]
+    ranks: Mapping[str, NDArray[np.floating]]
 
 
 def confidence_figure(frames: Sequence[ConfidenceFrame], heading: str) -> bytes:
-    """PNG with one row per frame; the same input gives the same bytes.
+    """PNG with one row per frame: the image, every model's ranks, and joint minus each other; same input, same bytes.
 
     Raises:
-        DataError: there is no frame, or a map does not have its picture's size.
+        DataError: there is no frame, a map does not have its picture's size, or frames show different models.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -42,33 +42,41 @@ def confidence_figure(frames: Sequence[ConfidenceFrame], heading: str) -> bytes:
     if not frames:
         raise DataError("drawing confidence: no frames")
     for frame in frames:
-        if not frame.color.shape[:2] == frame.frozen.shape == frame.joint.shape:
-            raise DataError(
-                f"drawing confidence of {frame.title}: image {frame.color.shape[:2]}, frozen {frame.frozen.shape} and "
-                f"joint {frame.joint.shape} differ in size"
-            )
+        sizes = {name: rank.shape for name, rank in frame.ranks.items()}
+        if set(sizes) != set(frames[0].ranks) or not {"frozen", "joint"} <= set(sizes):
+            raise DataError(f"drawing confidence of {frame.title}: expected frozen and joint in all frames: {sizes}")
+        if set(sizes.values()) != {frame.color.shape[:2]}:
+            raise DataError(f"drawing confidence of {frame.title}: image {frame.color.shape[:2]} and {sizes} differ")
+    models = [name for name in ("frozen", "control", "joint") if name in frames[0].ranks]
+    others = [name for name in models if name != "joint"]
+    titles = ["image", *(f"{name} (rank)" for name in models), *(f"joint - {name}" for name in others)]
     height, width = frames[0].color.shape[:2]
     row = 2.6 * height / width
-    figure = Figure(figsize=(11.6, row * len(frames) + 0.9), dpi=_DPI, layout="constrained")
+    figure = Figure(figsize=(2.65 * len(titles) + 1, row * len(frames) + 0.9), dpi=_DPI, layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(heading, fontsize=11)
-    axes = figure.subplots(len(frames), 4, squeeze=False)
-    for column, title in enumerate(("image", "frozen (rank)", "joint (rank)", "joint - frozen")):
+    axes = figure.subplots(len(frames), len(titles), squeeze=False)
+    for column, title in enumerate(titles):
         axes[0, column].set_title(title, fontsize=9)
     for line, frame in zip(axes, frames):
         line[0].imshow(frame.color)
         line[0].set_ylabel(frame.title, fontsize=8)
-        for axis, values in zip(line[1:3], (frame.frozen, frame.joint)):
-            ranks = axis.imshow(values, cmap="viridis", vmin=0, vmax=1, interpolation="nearest")
-        change = line[3].imshow(
-            frame.joint - frame.frozen, cmap="RdBu_r", vmin=-CHANGE_LIMIT, vmax=CHANGE_LIMIT, interpolation="nearest"
-        )
+        for axis, name in zip(line[1:], models):
+            ranks = axis.imshow(frame.ranks[name], cmap="viridis", vmin=0, vmax=1, interpolation="nearest")
+        for axis, name in zip(line[1 + len(models) :], others):
+            change = axis.imshow(
+                frame.ranks["joint"] - frame.ranks[name],
+                cmap="RdBu_r",
+                vmin=-CHANGE_LIMIT,
+                vmax=CHANGE_LIMIT,
+                interpolation="nearest",
+            )
         for axis in line:
             axis.set_xticks([])
             axis.set_yticks([])
     for mappable, where, label in (
-        (ranks, axes[:, 2], "0 least sure, 1 surest"),
-        (change, axes[:, 3], "red: surer than frozen"),
+        (ranks, axes[:, len(models)], "0 least sure, 1 surest"),
+        (change, axes[:, -1], "red: joint is surer"),
     ):
         figure.colorbar(mappable, ax=list(where), shrink=0.9, aspect=25).set_label(label, fontsize=8)
     return _png(figure)

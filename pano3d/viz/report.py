@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
 from importlib import resources
 
@@ -93,7 +93,7 @@ def _headline(backbones: Sequence[BackboneReport]) -> str:
         "significance: compare the intervals.</p>"
     )
     panoptic = f'<div class="wide"><table>{head}</tr>{"".join(rows)}</table></div>'
-    return f"{geometry}{note}{panoptic}{_bridges(backbones)}"
+    return f"{geometry}{note}{panoptic}{_bridges(backbones)}{_costs(backbones)}"
 
 
 def _bridges(backbones: Sequence[BackboneReport]) -> str:
@@ -109,6 +109,23 @@ def _bridges(backbones: Sequence[BackboneReport]) -> str:
         for backbone in backbones
     )
     return _table(head, rows)
+
+
+_COST = {
+    "seconds_per_scene": "seconds per scene and model, median",
+    "seconds_longest": "longest",
+    "peak_mib": "memory of a process, MiB at most",
+}
+
+
+def _costs(backbones: Sequence[BackboneReport]) -> str:
+    measured = [backbone for backbone in backbones if backbone.cost]
+    head = "<tr><th>Cost of scoring</th>" + "".join(f"<th>{label}</th>" for label in _COST.values()) + "</tr>"
+    rows = "".join(
+        f"<tr><td>{escape(b.name)}</td>" + "".join(f"<td>{b.cost[name]:g}</td>" for name in _COST) + "</tr>"
+        for b in measured
+    )
+    return _table(head, rows) if measured else ""
 
 
 def _beside_papers(backbones: Sequence[BackboneReport]) -> str:
@@ -135,7 +152,7 @@ def _backbone(report: BackboneReport) -> str:
         parts.append("<h3>Scenes to turn around</h3>" + viewer(report.clouds, _MAX_POINTS) + _HOW_TO_TURN)
     parts += [_picture(picture) for picture in report.pictures]
     if report.confidence:
-        parts.append("<h3>Confidence, joint against frozen</h3>" + _confidence(report.confidence))
+        parts.append("<h3>Confidence, joint against frozen and control</h3>" + _confidence(report))
     for title, curves in report.curves.items():
         chart = line_chart(curves, "step")
         parts.append(f"<h3>{escape(title)}</h3><div class=charts><div>{chart}</div></div>" if chart else "")
@@ -158,23 +175,27 @@ def _backbone(report: BackboneReport) -> str:
     return "".join(parts)
 
 
-def _confidence(values: Mapping[str, Measure]) -> str:
+def _confidence(report: BackboneReport) -> str:
+    values = report.confidence
     regions = [name.removeprefix("change_") for name in values if name.startswith("change_") and "_over_" not in name]
-    controlled = any(name.endswith("_over_control") for name in values)
-    head = "<tr><th>region</th><th>pixels, %</th><th>rank, frozen</th><th>rank, joint</th>"
-    head += '<th class="here">joint - frozen</th>' + ("<th>joint - control</th>" if controlled else "") + "</tr>"
+    models = [name for name in ("frozen", "control", "joint") if f"ause_{name}" in values]
+    head = "<tr><th>region</th><th>pixels, %</th>" + "".join(f"<th>rank, {name}</th>" for name in models)
+    head += '<th class="here">joint - frozen</th>'
+    head += ('<th class="here">joint - control</th>' if "control" in models else "") + "</tr>"
     rows = ""
     for region in regions:
         cells = [f"<td>{_percent(values.get(f'pixels_{region}'))}</td>"]
-        cells += [f"<td>{_measure(values.get(f'rank_{region}_{model}'))}</td>" for model in ("frozen", "joint")]
+        cells += [f"<td>{_measure(values.get(f'rank_{region}_{model}'))}</td>" for model in models]
         cells.append(f'<td class="here">{_measure(values.get(f"change_{region}"))}</td>')
-        cells.append(f"<td>{_measure(values.get(f'change_{region}_over_control'))}</td>" if controlled else "")
+        if "control" in models:
+            cells.append(f'<td class="here">{_measure(values.get(f"change_{region}_over_control"))}</td>')
         rows += f"<tr><td>{escape(region)}</td>{''.join(cells)}</tr>"
     text = (
         '<p class="soft">Mean confidence rank among all pixels of a scene (0 least, 1 most sure); it averages 0.5 over '
-        "each image set, so a change says where sureness moved.</p>"
+        "each image set, so a change says where sureness moved. Frozen is the model of geometry_init, which began from "
+        f"{escape(report.start)}: if labels have already taught that start, frozen is no model without labels. Control "
+        "took the joint model's steps without labels: what is left against it, the labels did.</p>"
     )
-    models = [name.removeprefix("ause_") for name in values if name.startswith("ause_")]
     quality = "".join(
         f"<tr><td>{escape(m)}</td><td>{_measure(values.get(f'ause_{m}'))}</td>"
         f"<td>{_measure(values.get(f'spearman_{m}'))}</td></tr>"

@@ -68,19 +68,22 @@ class Picture:
 class BackboneReport:
     """One backbone's part.
 
-    geometry_init, joint: measures of the models before and after joint fine-tuning. control: of a model fine-tuned for
-    as long without segmentation, where it was trained. confidence: measures of `compare_confidence`.
+    start: what geometry_init began from. geometry_init, joint: measures of the models before and after joint
+    fine-tuning. control: of a model fine-tuned for as long without segmentation, where it was trained. confidence:
+    measures of `compare_confidence`. cost: of scoring, as `evaluate` sums it up.
     """
 
     name: str
     preset: str
     license: str
+    start: str
     geometry_init: Mapping[str, Measure]
     joint: Mapping[str, Measure]
     control: Mapping[str, Measure] | None = None
     classes: Sequence[ClassRow] = ()
     scenes: Sequence[SceneRow] = ()
     confidence: Mapping[str, Measure] = field(default_factory=dict)
+    cost: Mapping[str, float] = field(default_factory=dict)
     curves: Mapping[str, Sequence[Curve]] = field(default_factory=dict)
     pictures: Sequence[Picture] = ()
     clouds: Sequence[SceneCloud] = ()

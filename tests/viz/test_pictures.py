@@ -10,9 +10,8 @@ from pano3d.viz.colors import change_colors, class_colors, depth_colors, scale_c
 from pano3d.viz.confidence import ConfidenceFrame, confidence_figure, sparsification_figure
 from pano3d.viz.contact_sheet import contact_sheet, dataset_columns, encode_jpeg, encode_png, named_like
 
-FRAME = ConfidenceFrame(
-    "view 0", np.zeros((6, 8, 3), np.uint8), np.linspace(0, 1, 48).reshape(6, 8), np.full((6, 8), 0.5)
-)
+COLOR, RAMP, FLAT = np.zeros((6, 8, 3), np.uint8), np.linspace(0, 1, 48).reshape(6, 8), np.full((6, 8), 0.5)
+FRAME = ConfidenceFrame("view 0", COLOR, {"frozen": RAMP, "joint": FLAT})
 
 
 def test_segments_have_distinct_colours_and_void_is_dark() -> None:
@@ -80,21 +79,36 @@ def test_figures_have_stable_bytes_without_a_version_inside() -> None:
     assert sparsification_figure(curves, "room") == sparsification_figure(curves, "room")
 
 
-def test_the_difference_panel_is_joint_minus_frozen() -> None:
-    up = ConfidenceFrame("a", FRAME.color, np.full((6, 8), 0.2), np.full((6, 8), 0.7))
-    picture = cv2.imdecode(np.frombuffer(confidence_figure([up], "room"), np.uint8), cv2.IMREAD_COLOR)[
-        ..., ::-1
-    ].astype(int)
-    right = picture[:, int(0.65 * picture.shape[1]) : int(0.85 * picture.shape[1])]
-    redness = right[..., 0] - right[..., 2]
-    assert (redness > 60).mean() > 0.2
-    assert (redness < -60).mean() < 0.02
+def redness(picture: np.ndarray) -> np.ndarray:
+    """Red minus blue of an RGB picture: the difference panels alone are red or blue and not yellow, green or violet."""
+    values = picture.astype(int)
+    return (values[..., 0] - values[..., 2]) * (values[..., 1] < 140)
+
+
+def test_the_difference_panels_are_joint_minus_frozen_and_joint_minus_control() -> None:
+    """The joint ranks lie above frozen and below control: one panel is red, the last one blue."""
+    ranks = {"frozen": np.zeros((6, 8)), "joint": FLAT}
+
+    def panels(ranks: dict[str, np.ndarray], where: slice) -> np.ndarray:
+        data = np.frombuffer(confidence_figure([ConfidenceFrame("a", COLOR, ranks)], "room"), np.uint8)
+        picture = cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1]
+        width = picture.shape[1]
+        return redness(picture[:, int(where.start * width / 100) : int(where.stop * width / 100)])
+
+    last = panels(ranks, slice(65, 85))
+    assert (last > 60).mean() > 0.2
+    assert (last < -60).mean() < 0.02
+    both = ranks | {"control": np.ones((6, 8))}
+    assert (panels(both, slice(55, 95)) > 60).mean() > 0.05
+    assert (panels(both, slice(55, 95)) < -60).mean() > 0.05
 
 
 def test_bad_input() -> None:
     with pytest.raises(DataError, match="no frames"):
         confidence_figure([], "room")
-    with pytest.raises(DataError, match="differ in size"):
-        confidence_figure([ConfidenceFrame("a", FRAME.color, FRAME.frozen[:3], FRAME.joint)], "room")
+    with pytest.raises(DataError, match="differ"):
+        confidence_figure([ConfidenceFrame("a", COLOR, {"frozen": RAMP[:3], "joint": FLAT})], "room")
+    with pytest.raises(DataError, match="expected frozen and joint"):
+        confidence_figure([FRAME, ConfidenceFrame("a", COLOR, {"joint": FLAT})], "room")
     with pytest.raises(DataError, match="no curves"):
         sparsification_figure({}, "room")
