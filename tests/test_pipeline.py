@@ -70,11 +70,17 @@ def test_it_ends_with_a_table_and_where_to_look(reproduced: tuple[Path, str]) ->
 
 def test_every_metric_that_is_promised_is_there(reproduced: tuple[Path, str]) -> None:
     promised = ["pq_scene", "pq_scene_strict", "pq_coco", "miou", "ap50_agnostic"]
-    promised += ["abs_rel", "inlier_103", "rotation_auc30", "coverage"]
+    geometry = ["abs_rel", "inlier_103", "rotation_auc30", "coverage"]
+    ends = ("", "_low", "_high")
     for backbone in BACKBONES:
-        path = reproduced[0] / f"results/rooms/{backbone}/evaluate/metrics.json"
-        metrics = json.loads(path.read_text())
-        assert {f"{name}{end}" for name in promised for end in ("", "_low", "_high")} <= metrics.keys()
+        results = reproduced[0] / f"results/rooms/{backbone}"
+        metrics = json.loads((results / "evaluate/metrics.json").read_text())
+        assert {f"{name}{end}" for name in promised + geometry for end in ends} <= metrics.keys()
+        for other in ("geometry_init", "geometry_control"):
+            assert {f"{name}{end}" for name in geometry for end in ends} <= metrics[other].keys()
+        confidence = json.loads((results / "compare_confidence/metrics.json").read_text())
+        for region in ("ambiguous", "silhouettes", "centres", "shadow"):
+            assert {f"change_{region}{end}" for end in ("", "_over_control", "_over_control_low")} <= confidence.keys()
 
 
 def test_every_stage_is_a_run_under_one_parent(runs: dict[str, Any]) -> None:
@@ -128,6 +134,32 @@ def test_killed_training_goes_on_to_the_same_weights(
     uninterrupted = project / base / "joint_finetune/weights.safetensors"
     assert sha256(tmp_path / "model/weights.safetensors") == sha256(uninterrupted)
     assert not list(checkpoints.glob("*.pt"))
+
+
+def test_killed_evaluation_goes_on_to_the_same_scores(reproduced: tuple[Path, str], tmp_path: Path) -> None:
+    """SIGKILL once a scene is scored; the same command takes that scene over and ends with the same numbers."""
+    project, models = reproduced[0], "models/rooms/pi3"
+    command = [sys.executable, "-m", "pano3d", "evaluate", "results/rooms/pi3/params.yaml"]
+    command += ["--data", "data/prepared/rooms", "--start", f"{models}/geometry_init"]
+    command += ["--model", f"{models}/joint_finetune", "--control", f"{models}/geometry_control"]
+    command += ["--output", str(tmp_path / "output"), "--results", str(tmp_path / "results")]
+    finished = project / "work/evaluate"
+    process = subprocess.Popen(command, cwd=project, env=environment(), stderr=subprocess.DEVNULL)
+    while not list(finished.glob("*/*.json")):
+        assert process.poll() is None, "evaluation ended before it kept a scene"
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "results").exists()
+    kept = list(finished.glob("*/*.json"))
+    for file in kept:  # a cost that no run has
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"seconds": -1.0}))
+    call(project, *command)
+    uninterrupted = project / "results/rooms/pi3/evaluate/metrics.json"
+    assert (tmp_path / "results/metrics.json").read_text() == uninterrupted.read_text()
+    cost = json.loads((tmp_path / "output/cost.json").read_text())["scenes"]
+    assert sum(scene["seconds"] == -1 for each in cost.values() for scene in each) == len(kept)
+    assert not list(finished.glob("*/*.json"))
 
 
 def test_a_damaged_archive_stops_the_pipeline_with_its_name(reproduced: tuple[Path, str]) -> None:
