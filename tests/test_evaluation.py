@@ -15,7 +15,7 @@ from pano3d.metrics.scene_scores import plain_scene
 from pano3d.types import Pano3DError
 from tests.data.scenes import make_scene
 from tests.small_model import write_small_model
-from tests.training.small import archives
+from tests.training.small import MODEL, archives
 
 CONFIG = EvaluationConfig("given", views=2, workers=1, examples=0)
 
@@ -61,3 +61,18 @@ def test_it_goes_on_after_the_finished_scenes(tmp_path: Path) -> None:
     assert [math.isclose(scene.seconds, -1) for scene in again] == [False, True, True]
     assert all(scene.seconds > 0 for scene in evaluate_scenes(model, paths[1:], other, lambda _: None, finished))
     assert len(set(marked(finished)) - known) == 3
+
+
+def test_a_scene_of_many_views_is_scored_without_all_its_logits(tmp_path: Path) -> None:
+    """200 views by 300 queries in full resolution would be 700 MiB; what 200 views take more than 8 is far from it."""
+    decoder = dataclasses.replace(MODEL.head.decoder, queries=300)
+    config = dataclasses.replace(MODEL, head=dataclasses.replace(MODEL.head, decoder=decoder))
+    config = dataclasses.replace(config, backbone=dataclasses.replace(MODEL.backbone, image_width=64, image_height=48))
+    model, path = write_small_model(tmp_path / "model", config), tmp_path / "long.zip"
+    write_scene(path, make_scene("long", views=200, height=48, width=64))
+    peaks = [
+        evaluate_scenes(model, [path], dataclasses.replace(CONFIG, views=views), lambda _: None)[0].peak_bytes
+        for views in (8, 200)
+    ]
+    logits = 200 * 300 * 48 * 64 * 4
+    assert peaks[1] - peaks[0] < 0.4 * logits
