@@ -7,11 +7,12 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +25,8 @@ from pano3d.data.label_spaces import label_space
 from pano3d.data.preparation import file_digest
 from pano3d.data.sampling import spread_views
 from pano3d.files import write_whole
+from pano3d.metrics.protocols.catalogue import Piece, ProtocolConfig, ProtocolScores, pool, with_label_space
+from pano3d.metrics.protocols.catalogue import score_scene as score_protocol
 from pano3d.metrics.scene_scores import SceneScores, SceneScoresConfig, plain_scene, scene_from_plain, score_scene
 from pano3d.metrics.scenes import ScenePrediction, SceneTruth
 from pano3d.model_files import read_description, read_model
@@ -146,25 +149,41 @@ def evaluate_scenes(
     done = {number: found for number, file in enumerate(files) if (found := _read_finished(file)) is not None}
     on_done(len(done))
     waiting = [number for number in range(len(paths)) if number not in done]
-    if waiting:
-        threads = max(1, torch.get_num_threads() // config.workers) if config.workers else 1
-        with ProcessPoolExecutor(
-            min(config.workers or torch.get_num_threads(), len(waiting)),
-            mp_context=get_context("forkserver"),
-            initializer=_load_worker,
-            initargs=(folder, config, threads),
-        ) as executor:
-            tasks = {executor.submit(_score_in_worker, paths[number], config): number for number in waiting}
-            try:
-                for task in as_completed(tasks):
-                    number = tasks[task]
-                    done[number] = task.result()
-                    _write_finished(files[number], done[number])
-                    on_done(1)
-            except BaseException:
-                executor.shutdown(wait=False, cancel_futures=True)  # what has not begun need not be waited for
-                raise
+    for position, scene in _side_by_side(folder, [paths[number] for number in waiting], config, _score_in_worker):
+        done[waiting[position]] = scene
+        _write_finished(files[waiting[position]], scene)
+        on_done(1)
     return [done[number] for number in range(len(paths))]
+
+
+def score_protocols(
+    folder: Path,
+    paths: Sequence[Path],
+    config: EvaluationConfig,
+    protocols: Sequence[ProtocolConfig],
+    on_done: Callable[[int], object],
+) -> list[ProtocolScores]:
+    """Score the model in `folder` on every archive by published protocols, on the classes it predicts.
+
+    Args:
+        config: views per scene and processes; its own scores are not computed.
+        on_done: called with 1 after each scene.
+
+    Returns:
+        One entry per protocol, in their order.
+    """
+    labels = read_description(folder).config.label_space
+    chosen, notes = zip(*(with_label_space(protocol, labels) for protocol in protocols))
+    views = f"views here: {config.views} evenly spread ones of every scene, reconstructed together"
+    pieces: dict[int, list[Piece]] = {}
+    for number, each in _side_by_side(folder, paths, config, functools.partial(_protocols_in_worker, chosen)):
+        pieces[number] = each
+        on_done(1)
+    in_order = [pieces[number] for number in range(len(paths))]
+    return [
+        pool(protocol, [each[index] for each in in_order], [views, *notes[index]])
+        for index, protocol in enumerate(chosen)
+    ]
 
 
 def evaluate_scene(
@@ -184,6 +203,29 @@ def rounded_metrics(values: Mapping[str, float], names: Sequence[str]) -> dict[s
 
 
 _worker: list[Reconstructor] = []
+Result = TypeVar("Result")
+
+
+def _side_by_side(
+    folder: Path, paths: Sequence[Path], config: EvaluationConfig, call: Callable[[Path, EvaluationConfig], Result]
+) -> Iterator[tuple[int, Result]]:
+    """`call` of every archive in worker processes that hold the model; (position, result) as they end."""
+    if not paths:
+        return
+    threads = max(1, torch.get_num_threads() // config.workers) if config.workers else 1
+    with ProcessPoolExecutor(
+        min(config.workers or torch.get_num_threads(), len(paths)),
+        mp_context=get_context("forkserver"),
+        initializer=_load_worker,
+        initargs=(folder, config, threads),
+    ) as executor:
+        tasks = {executor.submit(call, path, config): number for number, path in enumerate(paths)}
+        try:
+            for task in as_completed(tasks):
+                yield tasks[task], task.result()
+        except BaseException:
+            executor.shutdown(wait=False, cancel_futures=True)  # what has not begun need not be waited for
+            raise
 
 
 def _load_worker(folder: Path, config: EvaluationConfig, threads: int) -> None:
@@ -197,6 +239,13 @@ def _score_in_worker(path: Path, config: EvaluationConfig) -> EvaluatedScene:
     start = time.perf_counter()
     scores = evaluate_scene(_worker[0], path, config)[0]
     return EvaluatedScene(scores, time.perf_counter() - start, peak_bytes())
+
+
+def _protocols_in_worker(protocols: Sequence[ProtocolConfig], path: Path, config: EvaluationConfig) -> list[Piece]:
+    views = load_views(path, config.views, _worker[0].image_width, _worker[0].image_height)
+    prediction = prediction_of(_worker[0].reconstruct(views.colors))
+    truth = truth_of(views, _worker[0].labels.name)
+    return [score_protocol(protocol, prediction, truth) for protocol in protocols]
 
 
 def _scene_key(folder: Path, path: Path, config: EvaluationConfig) -> str:

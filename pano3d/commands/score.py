@@ -1,42 +1,55 @@
-"""score: the metrics of the stage `evaluate`, of any model on any scene archives."""
+"""score: the metrics of the stage `evaluate`, or of published protocols, of any model on any scene archives."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
+from pano3d import config
 from pano3d.commands.loading import find_model
 from pano3d.data.archive import read_scene
-from pano3d.data.label_spaces import label_space
-from pano3d.evaluation import EvaluationConfig, evaluate_scenes, rounded_metrics
+from pano3d.data.label_spaces import LabelSpace, label_space
+from pano3d.evaluation import EvaluationConfig, evaluate_scenes, rounded_metrics, score_protocols
 from pano3d.files import write_whole
+from pano3d.metrics.protocols.catalogue import ProtocolConfig, ProtocolScores
 from pano3d.metrics.scene_scores import (
     DECISIONS,
     GEOMETRY_METRICS,
     PANOPTIC_METRICS,
+    SceneScores,
     aggregate_scenes,
     plain_scene,
 )
 from pano3d.model_files import read_description
-from pano3d.types import DataError
+from pano3d.types import ConfigError, DataError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="a model folder, models:/NAME@ALIAS, must3r_tiny or pi3_tiny")
     parser.add_argument("scenes", type=Path, nargs="+", metavar="SCENE.zip", help="scene archives, or folders of them")
     parser.add_argument("-o", "--output", type=Path, help="metrics.json to write: totals and every scene")
+    parser.add_argument(
+        "--protocol",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="instead of evaluate's metrics those of a published protocol: a name in params/protocol/, or a file like "
+        "those; may be repeated",
+    )
     parser.add_argument("--views", type=int, default=8, help="frames per scene, evenly spread (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=0, help="processes; 0 = one per core (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the intervals' resampling (default: %(default)s)")
 
 
 def main(args: argparse.Namespace) -> int:
-    """Score every archive, print the totals with their intervals over scenes."""
-    config = EvaluationConfig("given", args.views, args.workers, examples=0)
+    """Score every archive, print the totals."""
+    evaluation = EvaluationConfig("given", args.views, args.workers, examples=0)
+    protocols = [_protocol(name) for name in args.protocol]
     paths = _archives(args.scenes)
     folder = find_model(args.model)
     labels = label_space(read_description(folder).config.label_space)
@@ -45,23 +58,57 @@ def main(args: argparse.Namespace) -> int:
         if found != labels.name:
             raise DataError(f"scoring {path}: it is labelled in {found}, the model predicts {labels.name}")
     with tqdm(total=len(paths), desc="scoring", unit="scene", disable=None) as progress:
-        scores = [each.scores for each in evaluate_scenes(folder, paths, config, progress.update)]
-    totals = aggregate_scenes(scores, np.array(labels.is_thing), args.seed, config.scores.resamples).values
+        if protocols:
+            content = _by_protocols(score_protocols(folder, paths, evaluation, protocols, progress.update))
+        else:
+            scores = [each.scores for each in evaluate_scenes(folder, paths, evaluation, progress.update)]
+            content = _as_evaluate(scores, labels, args.seed, evaluation.scores.resamples)
+    print(f"{len(paths)} scenes, {args.views} views each")
+    if args.output:
+        content["scenes"] = len(paths)
+        write_whole(args.output, f"{json.dumps(content, indent=1, sort_keys=True, allow_nan=False)}\n".encode())
+    return 0
+
+
+def _as_evaluate(scores: list[SceneScores], labels: LabelSpace, seed: int, resamples: int) -> dict[str, object]:
+    """Print evaluate's numbers with their intervals over scenes; what goes into the file."""
+    totals = aggregate_scenes(scores, np.array(labels.is_thing), seed, resamples).values
     names = (*GEOMETRY_METRICS, *PANOPTIC_METRICS)
     metrics = rounded_metrics(totals, names)
     for name in names:
         value, low, high = (metrics[f"{name}{end}"] for end in ("", "_low", "_high"))
-        print(f"{name:24} {'-' if value is None else f'{value:.4f}'}  [{low}, {high}]")
-    print(f"{len(paths)} scenes, {args.views} views each; intervals over scenes")
-    if args.output:
-        content = {
-            **metrics,
-            "scenes": len(paths),
-            "per_scene": [plain_scene(score) for score in scores],
-            "decisions": dict(DECISIONS),
-        }
-        write_whole(args.output, f"{json.dumps(content, indent=1, sort_keys=True, allow_nan=False)}\n".encode())
-    return 0
+        print(f"{name:24} {_shown(value)}  [{low}, {high}]")
+    return {**metrics, "per_scene": [plain_scene(score) for score in scores], "decisions": dict(DECISIONS)}
+
+
+def _by_protocols(scored: list[ProtocolScores]) -> dict[str, object]:
+    """Print every protocol's decisions and numbers; what goes into the file."""
+    content: dict[str, object] = {}
+    for protocol in scored:
+        values = {name: round(value, 4) if math.isfinite(value) else None for name, value in protocol.values.items()}
+        print("\n".join([protocol.name, *(f"  {line}" for line in protocol.decisions)]))
+        print("\n".join(f"  {name:22} {_shown(value)}" for name, value in values.items()), end="\n\n")
+        content[protocol.name] = {"values": values, "decisions": list(protocol.decisions)}
+    return {"protocols": content}
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _protocol(name: str) -> ProtocolConfig:
+    """A name of params/protocol/, or a file.
+
+    Raises:
+        ConfigError: there is no such protocol, or its file says what it cannot.
+    """
+    known = sorted(Path("params/protocol").glob("*.yaml"))
+    path = Path(name) if name.endswith(".yaml") else Path("params/protocol") / f"{name}.yaml"
+    if not path.exists():
+        choices = ", ".join(one.stem for one in known) or "none here: run it in a checkout, or give a file"
+        raise ConfigError(f"scoring: there is no protocol {name!r}; choose among {choices}")
+    protocol: ProtocolConfig = config.load(path, ProtocolConfig)
+    return protocol
 
 
 def _archives(given: list[Path]) -> list[Path]:

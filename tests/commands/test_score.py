@@ -10,8 +10,11 @@ import pytest
 import torch
 
 from pano3d import cli
+from pano3d import config as parameters
 from pano3d.data.archive import write_scene
-from pano3d.evaluation import EvaluationConfig, evaluate_scene, load_reconstructor
+from pano3d.evaluation import EvaluationConfig, evaluate_scene, load_reconstructor, prediction_of, truth_of
+from pano3d.metrics.protocols import catalogue
+from pano3d.metrics.protocols.panoptic import PqConfig
 from pano3d.metrics.scene_scores import plain_scene
 from pano3d.panoptic.scene import SceneConfig
 from tests.data.scenes import make_scene
@@ -41,3 +44,39 @@ def test_an_archive_in_other_labels_is_refused_before_work(tmp_path: Path, capsy
     assert "labelled in nyu40, the model predicts scannet20" in capsys.readouterr().err
     assert cli.main(["score", str(model), str(tmp_path / "model")]) == 1
     assert "no scene archive in" in capsys.readouterr().err
+
+
+def test_protocols_print_their_decisions_with_the_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, out = write_small_model(tmp_path / "model"), tmp_path / "metrics.json"
+    paths = archives(tmp_path / "scenes")
+    own = tmp_path / "mine.yaml"
+    own.write_text(Path("params/protocol/pq_scene.yaml").read_text().replace("[512, 512]", "[32, 48]"))
+    words = ["score", model, tmp_path / "scenes", "--protocol", "pi3_pose", "--protocol", own]
+    assert cli.main([str(word) for word in [*words, "-o", out, "--views", 3, "--workers", 1]]) == 0
+    content = json.loads(out.read_text())
+    assert set(content["protocols"]) == {"pi3_pose", "pq_scene"}
+    reconstructor = load_reconstructor(model, SceneConfig(), torch.device("cpu"))
+    config = EvaluationConfig("given", 3, 1, 0)
+    loaded = parameters.load(own, PqConfig)
+    scenes = []
+    for path in paths:
+        _, scene, views = evaluate_scene(reconstructor, path, config)
+        scenes.append(catalogue.score_scene(loaded, prediction_of(scene), truth_of(views, "scannet20")))
+    expected = catalogue.pool(loaded, scenes).values
+    shown = content["protocols"]["pq_scene"]["values"]
+    assert {name: pytest.approx(value, abs=5e-5, nan_ok=True) for name, value in expected.items()} == {
+        name: float("nan") if value is None else value for name, value in shown.items()
+    }
+    printed = capsys.readouterr().out
+    assert "scored on the classes of scannet20; published on those of panoptic_lifting21" in printed
+    assert "views here: 3 evenly spread" in printed
+    assert "labels resized (nearest) to 32x48" in printed
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("pq_secne", "no protocol 'pq_secne'; choose among iggt, must3r_pointmap"), ("gone.yaml", "no protocol")],
+)
+def test_an_unknown_protocol_is_refused_before_work(name: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["score", "no_model", "no_scene.zip", "--protocol", name]) == 1
+    assert said in capsys.readouterr().err

@@ -11,7 +11,7 @@ import pytest
 from pano3d import config
 from pano3d.data.label_spaces import label_space
 from pano3d.metrics.panoptic_quality import panoptic_quality, scene_counts
-from pano3d.metrics.protocols import geometry, iggt, panoptic, surface
+from pano3d.metrics.protocols import catalogue, geometry, iggt, panoptic, surface
 from pano3d.types import VOID, ConfigError, DataError
 from tests.metrics.scenes import IS_THING, perfect_prediction, true_scene
 
@@ -196,3 +196,50 @@ def test_pose_protocol_pools_pairs_and_averages_trajectories() -> None:
 def test_impossible_values_are_refused(name: str, change: dict) -> None:
     with pytest.raises(ConfigError, match=name):
         dataclasses.replace(load(name), **change)
+
+
+PERFECT_VALUES = {
+    "pq": 1.0,
+    "miou_2d": 1.0,
+    "macc_2d": 1.0,
+    "miou_3d": 1.0,
+    "ap50": 1.0,
+    "abs_rel": 0.0,
+    "inlier_103": 1.0,
+    "track_success": 1.0,
+    "accuracy": 0.0,
+    "completeness": 0.0,
+    "completion_ratio": 1.0,
+    "ate": 0.0,
+    "rra5": 1.0,
+    "auc30": 1.0,
+}
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_the_catalogue_runs_every_protocol(name: str) -> None:
+    """Perfect at another scale is perfect; a scene labelled in one view and bent is not."""
+    config, notes = catalogue.with_label_space(load(name), "scannet20")
+    assert bool(notes) == (getattr(load(name), "label_space", "scannet20") != "scannet20")
+    lost = np.zeros(PERFECT.segment_id.shape, np.bool_)
+    lost[1:] = True
+    bent = dataclasses.replace(
+        PERFECT,
+        segment_id=np.where(lost, 0, PERFECT.segment_id),
+        class_id=np.where(lost, VOID, PERFECT.class_id),
+        points_world=PERFECT.points_world + np.random.default_rng(0).normal(0, 0.5, PERFECT.points_world.shape),
+        depth=PERFECT.depth * np.linspace(0.5, 1.5, PERFECT.depth.size).reshape(PERFECT.depth.shape),
+        world_from_camera=PERFECT.world_from_camera[[1, 0, *range(2, len(PERFECT.depth))]],
+    )
+    pieces = [catalogue.score_scene(config, prediction, TRUTH) for prediction in (PERFECT, bent)]
+    good, poor = (catalogue.pool(config, [piece]).values for piece in pieces)
+    checked = good.keys() & PERFECT_VALUES.keys()
+    assert checked
+    worse = {value: poor[value] - good[value] for value in checked}
+    for value in checked:
+        assert good[value] == pytest.approx(PERFECT_VALUES[value], abs=2e-3), value
+    assert any(change < -0.01 if PERFECT_VALUES[value] == 1 else change > 0.01 for value, change in worse.items())
+    both = catalogue.pool(config, pieces, ["a note"])
+    assert both.num_scenes == 2
+    assert both.decisions[-1] == "a note"
+    assert both.name == name

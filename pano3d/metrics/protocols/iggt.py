@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +19,11 @@ from pano3d.types import VOID, ConfigError, DataError
 
 @dataclass(frozen=True)
 class IggtConfig:
-    """voxel_size: metres. icp_distance: metres of the alignment. depth_alignment: per scene. track_iou: an object is
-    found in a view above this IoU with its track's predicted segment."""
+    """name: of the protocol. label_space: the class table. voxel_size: metres. icp_distance: metres of the alignment.
+    depth_alignment: per scene. track_iou: an object is found in a view above this IoU with its track's predicted
+    segment."""
 
+    name: Literal["iggt"]
     label_space: str
     voxel_size: float
     icp_distance: float

@@ -57,7 +57,7 @@ def decisions(config: PqConfig) -> list[str]:
     """The protocol in words."""
     lines = [
         f"{config.name}: policy `{config.policy}`, classes of {config.label_space}, mean over scenes",
-        f"test views: {config.test_views}",
+        f"published test views: {config.test_views}",
         f"classes under {100 * config.min_class_share:g} % of the pixels in truth or prediction are dropped"
         if config.min_class_share
         else "no class is dropped for being rare",
