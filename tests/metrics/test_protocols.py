@@ -140,13 +140,13 @@ def test_iggt_counts_label_and_geometry_together() -> None:
         iggt.pool([])
 
 
-def test_iggt_track_is_lost_when_ids_change_between_views() -> None:
+def test_iggt_track_is_taken_when_ids_change_between_views() -> None:
     settings = load("iggt")
     ids = PERFECT.segment_id + 20 * np.arange(4)[:, None, None] * (PERFECT.segment_id > 0)
     scores = {int(i): 1.0 for i in np.unique(ids) if i}
-    lost = iggt.score(dataclasses.replace(PERFECT, segment_id=ids, segment_score=scores), TRUTH, settings)
-    assert lost.track_success == 0
-    assert lost.track_miou < 0.5
+    taken = iggt.score(dataclasses.replace(PERFECT, segment_id=ids, segment_score=scores), TRUTH, settings)
+    assert taken.track_success == 0
+    assert taken.track_miou < 0.5
 
 
 @pytest.mark.parametrize("name", ["pi3_pointmap", "must3r_pointmap"])
@@ -218,15 +218,16 @@ PERFECT_VALUES = {
 
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_the_catalogue_runs_every_protocol(name: str) -> None:
-    """Perfect at another scale is perfect; a scene labelled in one view and bent is not."""
+    """Perfect at another scale is perfect; a scene bent and half of one segment is not."""
     config, notes = catalogue.with_label_space(load(name), "scannet20")
     assert bool(notes) == (getattr(load(name), "label_space", "scannet20") != "scannet20")
-    lost = np.zeros(PERFECT.segment_id.shape, np.bool_)
-    lost[1:] = True
+    taken = np.zeros(PERFECT.segment_id.shape, np.bool_)
+    taken[:, :, : taken.shape[2] // 2] = True
     bent = dataclasses.replace(
         PERFECT,
-        segment_id=np.where(lost, 0, PERFECT.segment_id),
-        class_id=np.where(lost, VOID, PERFECT.class_id),
+        segment_id=np.where(taken, 99, PERFECT.segment_id),
+        class_id=np.where(taken, 0, PERFECT.class_id),
+        segment_score={**PERFECT.segment_score, 99: 0.5},
         points_world=PERFECT.points_world + np.random.default_rng(0).normal(0, 0.5, PERFECT.points_world.shape),
         depth=PERFECT.depth * np.linspace(0.5, 1.5, PERFECT.depth.size).reshape(PERFECT.depth.shape),
         world_from_camera=PERFECT.world_from_camera[[1, 0, *range(2, len(PERFECT.depth))]],
