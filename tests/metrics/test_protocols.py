@@ -140,13 +140,13 @@ def test_iggt_counts_label_and_geometry_together() -> None:
         iggt.pool([])
 
 
-def test_iggt_track_is_taken_when_ids_change_between_views() -> None:
+def test_iggt_track_is_lost_when_ids_change_between_views() -> None:
     settings = load("iggt")
     ids = PERFECT.segment_id + 20 * np.arange(4)[:, None, None] * (PERFECT.segment_id > 0)
     scores = {int(i): 1.0 for i in np.unique(ids) if i}
-    taken = iggt.score(dataclasses.replace(PERFECT, segment_id=ids, segment_score=scores), TRUTH, settings)
-    assert taken.track_success == 0
-    assert taken.track_miou < 0.5
+    lost = iggt.score(dataclasses.replace(PERFECT, segment_id=ids, segment_score=scores), TRUTH, settings)
+    assert lost.track_success == 0
+    assert lost.track_miou < 0.5
 
 
 @pytest.mark.parametrize("name", ["pi3_pointmap", "must3r_pointmap"])
