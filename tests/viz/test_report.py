@@ -96,6 +96,27 @@ def test_both_bridges_stand_beside_coverage_and_registration() -> None:
         assert [cell.split(" ")[0] for cell in cells[1:]] == [f"{100 * measure.value:.1f}" for measure in shown]
 
 
+def test_confidence_stands_beside_frozen_and_control_where_there_is_one() -> None:
+    heads = [cells for cells in READ.rows if cells[0] == "region"]
+    assert heads[0][2:] == ["rank, frozen", "rank, control", "rank, joint", "joint - frozen", "joint - control"]
+    assert heads[1][2:] == ["rank, frozen", "rank, joint", "joint - frozen"]
+    measured = DATA.backbones[0].confidence
+    cells = READ.rows[READ.rows.index(heads[0]) + 1]
+    shown = [measured[name] for name in ("rank_silhouette_control", "change_silhouette_over_control")]
+    assert [cells[3].split(" ")[0], cells[6].split(" ")[0]] == [f"{measure.value:.3f}" for measure in shown]
+    assert PAGE.count("which began from fresh weights") == 2
+
+
+def test_the_cost_of_scoring_is_told() -> None:
+    assert row("Cost of scoring")[1:] == [
+        "seconds per scene and model, median",
+        "longest",
+        "memory of a process, MiB at most",
+    ]
+    place = READ.rows.index(row("Cost of scoring"))
+    assert READ.rows[place + 1] == ["must3r", "0.53", "1.4", "612"]
+
+
 def test_smaller_error_is_green_and_smaller_share_red() -> None:
     assert 'class="better">-' in PAGE  # AbsRel fell
     assert 'class="better">+' in PAGE  # inliers rose
