@@ -81,7 +81,8 @@ def run(params: Path, data: Path, start: Path, model: Path, control: Path, outpu
         if output.exists():
             shutil.rmtree(output)
         output.mkdir(parents=True)
-        _write_json(output / "protocol.json", {"decisions": dict(DECISIONS), "evaluation": config.plain(evaluation)})
+        decided = {"label_space": labels.name, "decisions": dict(DECISIONS), "evaluation": config.plain(evaluation)}
+        _write_json(output / "protocol.json", decided)
         _write_json(
             output / "scenes.json", {name: [plain_scene(s.scores) for s in each] for name, each in scenes.items()}
         )
