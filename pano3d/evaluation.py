@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from multiprocessing import get_context
+from multiprocessing.queues import Queue
 from pathlib import Path
 
 import numpy as np
@@ -35,8 +36,9 @@ from pano3d.types import VOID, ConfigError, DataError, PanopticScene
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """split: scenes to score. views: frames per scene, spread evenly (all, where it has fewer). workers: processes,
-    0 = one per core. examples: scenes whose predictions are kept for pictures. scene: how masks become segments."""
+    """split: scenes to score. views: frames per scene, spread evenly (all, where it has fewer). workers: processes on
+    the CPU, 0 = one per core; where there are GPUs, each has one. examples: scenes whose predictions are kept for
+    pictures. scene: how masks become segments."""
 
     split: str
     views: int
@@ -121,11 +123,18 @@ def load_reconstructor(
 
 @dataclass(frozen=True)
 class EvaluatedScene:
-    """A scene's scores and what they cost: wall time, and the worker's highest memory since the scene began."""
+    """A scene's scores and what they cost: wall time, and the highest memory since the scene began, of the worker or,
+    on a GPU, what PyTorch allocated there. device: where its network ran."""
 
     scores: SceneScores
     seconds: float
     peak_bytes: int
+    device: str
+
+
+def evaluation_devices() -> tuple[torch.device, ...]:
+    """Every GPU this process may see, or the CPU."""
+    return tuple(torch.device("cuda", number) for number in range(torch.cuda.device_count())) or (torch.device("cpu"),)
 
 
 def evaluate_scenes(
@@ -134,25 +143,37 @@ def evaluate_scenes(
     config: EvaluationConfig,
     on_done: Callable[[int], object],
     finished: Path | None = None,
+    devices: Sequence[torch.device] | None = None,
 ) -> list[EvaluatedScene]:
-    """Score the model in `folder` on every archive, scenes side by side, in the order of `paths`.
+    """Score the model in `folder` on every archive, in the order of `paths`.
+
+    Scenes are scored side by side: a process on each device takes the next one when it is done. On the one CPU there
+    are `config.workers` processes.
 
     Args:
         on_done: called with 1 after each scene.
         finished: folder of scenes that an interrupted call has scored; they are taken from there, new ones added. The
             caller removes it once its own results are written. None: nothing is kept.
+        devices: where to predict; by default `evaluation_devices`.
     """
     files = [None if finished is None else finished / f"{_scene_key(folder, path, config)}.json" for path in paths]
     done = {number: found for number, file in enumerate(files) if (found := _read_finished(file)) is not None}
     on_done(len(done))
     waiting = [number for number in range(len(paths)) if number not in done]
     if waiting:
-        threads = max(1, torch.get_num_threads() // config.workers) if config.workers else 1
+        places = list(evaluation_devices() if devices is None else devices)
+        if places == [torch.device("cpu")]:
+            places *= config.workers or torch.get_num_threads()
+        processes = min(len(places), len(waiting))
+        context = get_context("forkserver")
+        free = context.Queue()
+        for place in places[:processes]:
+            free.put(str(place))
         with ProcessPoolExecutor(
-            min(config.workers or torch.get_num_threads(), len(waiting)),
-            mp_context=get_context("forkserver"),
+            processes,
+            mp_context=context,
             initializer=_load_worker,
-            initargs=(folder, config, threads),
+            initargs=(folder, config, max(1, torch.get_num_threads() // len(places)), free),
         ) as executor:
             tasks = {executor.submit(_score_in_worker, paths[number], config): number for number in waiting}
             try:
@@ -186,17 +207,23 @@ def rounded_metrics(values: Mapping[str, float], names: Sequence[str]) -> dict[s
 _worker: list[Reconstructor] = []
 
 
-def _load_worker(folder: Path, config: EvaluationConfig, threads: int) -> None:
-    """Once per process: the network is read there, not sent."""
+def _load_worker(folder: Path, config: EvaluationConfig, threads: int, free: Queue[str]) -> None:
+    """Once per process, on a device of its own: the network is read there, not sent."""
     torch.set_num_threads(threads)
-    _worker.append(load_reconstructor(folder, config.scene, torch.device("cpu")))
+    _worker.append(load_reconstructor(folder, config.scene, torch.device(free.get())))
 
 
 def _score_in_worker(path: Path, config: EvaluationConfig) -> EvaluatedScene:
-    restart_peak()
+    device = _worker[0].device
+    on_gpu = device.type == "cuda"
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        restart_peak()
     start = time.perf_counter()
     scores = evaluate_scene(_worker[0], path, config)[0]
-    return EvaluatedScene(scores, time.perf_counter() - start, peak_bytes())
+    peak = torch.cuda.max_memory_allocated(device) if on_gpu else peak_bytes()
+    return EvaluatedScene(scores, time.perf_counter() - start, peak, str(device))
 
 
 def _scene_key(folder: Path, path: Path, config: EvaluationConfig) -> str:
@@ -226,12 +253,14 @@ def _read_finished(file: Path | None) -> EvaluatedScene | None:
         return None
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        return EvaluatedScene(scene_from_plain(content["scores"]), content["seconds"], content["peak_bytes"])
+        costs = {name: content[name] for name in ("seconds", "peak_bytes", "device")}
+        return EvaluatedScene(scene_from_plain(content["scores"]), **costs)
     except (ValueError, KeyError, TypeError):
         return None
 
 
 def _write_finished(file: Path | None, scene: EvaluatedScene) -> None:
     if file is not None:
-        content = {"scores": plain_scene(scene.scores), "seconds": scene.seconds, "peak_bytes": scene.peak_bytes}
+        costs = {"seconds": scene.seconds, "peak_bytes": scene.peak_bytes, "device": scene.device}
+        content = {"scores": plain_scene(scene.scores), **costs}
         write_whole(file, json.dumps(content, allow_nan=False).encode())
