@@ -140,6 +140,44 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_batch(paths, tmp_path):
     assert saved["images"].shape == (2, 2, 3, 32, 48)
 
 
+def test_a_gradient_that_is_not_finite_stops_and_keeps_the_batch(paths, tmp_path):
+    class Steep(Objective):
+        def __call__(self, model, batch, generator):
+            losses = super().__call__(model, batch, generator)
+            zero = losses["total"] - losses["total"].detach()
+            return losses | {"total": losses["total"] + zero.sqrt()}  # 0, and its slope is infinite
+
+    steep = Steep("geometry_only", partial(must3r_geometry_loss, config=Must3rLossConfig(), reference=0), None, 1.0)
+    with pytest.raises(TrainingError, match=r"step 0: the gradient is not finite .*state.bad-batch.pt"):
+        run(small.model(), paths, tmp_path, objective=steep)
+    assert torch.load(tmp_path / "state.bad-batch.pt", weights_only=True)["images"].shape == (2, 2, 3, 32, 48)
+
+
+def test_out_of_memory_says_which_knobs_to_turn(paths, tmp_path):
+    class Greedy(Objective):
+        def __call__(self, model, batch, generator):
+            losses = super().__call__(model, batch, generator)
+            if batch.views.images.shape[0] > 1:  # not the single scene of the estimate
+                torch.empty(2**45)
+            return losses
+
+    greedy = Greedy("geometry_only", partial(must3r_geometry_loss, config=Must3rLossConfig(), reference=0), None, 1.0)
+    with pytest.raises(TrainingError, match="step 0 ran out of memory on cpu") as caught:
+        run(small.model(), paths, tmp_path, objective=greedy)
+    for knob in ("training.recompute", "training.accumulate", "bf16", "sharding=fsdp", "loader.images_per_batch"):
+        assert knob in str(caught.value)
+
+
+def test_another_failure_is_not_taken_for_a_lack_of_memory(paths, tmp_path):
+    class Broken(Objective):
+        def __call__(self, model, batch, generator):
+            return {"total": torch.zeros(2) + torch.zeros(3)}
+
+    broken = Broken("geometry_only", partial(must3r_geometry_loss, config=Must3rLossConfig(), reference=0), None, 1.0)
+    with pytest.raises(RuntimeError, match="must match the size"):
+        run(small.model(), paths, tmp_path, objective=broken)
+
+
 def test_loss_falls(paths, tmp_path):
     rows = run(small.model(), paths, tmp_path, steps=60)
     first, last = rows[0]["loss/segmentation"], rows[-1]["loss/segmentation"]
