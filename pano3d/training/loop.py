@@ -19,7 +19,14 @@ from tqdm import tqdm
 from pano3d.data.batches import LoaderConfig, TrainingSteps, training_batches
 from pano3d.data.label_spaces import LabelSpace
 from pano3d.model import Pano3D
-from pano3d.training.memory import GIB, MemoryEstimate, estimate_memory, peak_bytes, recompute_blocks
+from pano3d.training.memory import (
+    GIB,
+    MemoryEstimate,
+    available_bytes,
+    estimate_memory,
+    peak_bytes,
+    recompute_blocks,
+)
 from pano3d.training.objective import Objective
 from pano3d.training.optimizer import OptimizerConfig, Optimizers, clip_gradients, make_optimizer, set_learning_rates
 from pano3d.training.processes import ALONE, Processes
@@ -29,6 +36,11 @@ from pano3d.training.state import ResumePoint, read_state, restore_optimizer, re
 from pano3d.types import Batch, ConfigError, Interrupted, TrainingError
 
 Log = Callable[[dict[str, float], int], None]
+
+_KNOBS = (
+    "set training.recompute, raise training.accumulate, choose precision bf16, spread over more processes (with "
+    "sharding=fsdp), or lower loader.images_per_batch or the image size"
+)
 
 
 @dataclass(frozen=True)
@@ -192,6 +204,9 @@ def _announce_memory(job: _Job, steps: TrainingSteps, first: int, device: torch.
         estimate = estimate_memory(job.model, job.objective, one, scenes, job.optimizer, job.config.autocast, frames)
     if job.processes.is_first:
         tqdm.write(f"memory of a process, estimated: {estimate}", file=sys.stderr)
+        available = available_bytes(device)
+        if estimate.total > available:
+            tqdm.write(f"warning: {available / GIB:.2f} GiB are there; should that not do, {_KNOBS}", file=sys.stderr)
     return estimate
 
 
@@ -254,11 +269,7 @@ def _memory_advice(what: str, device_type: str) -> Iterator[None]:
         # On a CPU PyTorch has no error class of its own for this.
         if isinstance(error, RuntimeError) and not _tells_of_memory(error):
             raise
-        raise TrainingError(
-            f"{what} ran out of memory on {device_type}: set training.recompute, raise training.accumulate, choose "
-            "precision bf16, spread over more processes (with sharding=fsdp), or lower loader.images_per_batch or the "
-            "image size"
-        ) from error
+        raise TrainingError(f"{what} ran out of memory on {device_type}: {_KNOBS}") from error
 
 
 def _tells_of_memory(error: RuntimeError) -> bool:

@@ -11,6 +11,7 @@ import torch
 
 from pano3d.losses.must3r_geometry import Must3rLossConfig, must3r_geometry_loss
 from pano3d.model import build_model
+from pano3d.training import loop
 from pano3d.training.loop import Interrupted, train
 from pano3d.training.objective import Objective
 from pano3d.types import TrainingError
@@ -166,6 +167,16 @@ def test_out_of_memory_says_which_knobs_to_turn(paths, tmp_path):
         run(small.model(), paths, tmp_path, objective=greedy)
     for knob in ("training.recompute", "training.accumulate", "bf16", "sharding=fsdp", "loader.images_per_batch"):
         assert knob in str(caught.value)
+
+
+@pytest.mark.parametrize("available", [1, 2**60])
+def test_an_estimate_beyond_what_is_there_warns_with_the_same_knobs(paths, tmp_path, monkeypatch, capsys, available):
+    monkeypatch.setattr(loop, "available_bytes", lambda device: available)
+    run(small.model(), paths, tmp_path, steps=1)
+    said = capsys.readouterr().err
+    assert "memory of a process, estimated" in said
+    assert ("warning: 0.00 GiB are there" in said) == (available == 1)
+    assert ("training.accumulate" in said) == (available == 1)
 
 
 def test_another_failure_is_not_taken_for_a_lack_of_memory(paths, tmp_path):
