@@ -16,7 +16,7 @@ from pano3d.metrics.scene_scores import plain_scene
 from pano3d.types import Pano3DError
 from tests.data.scenes import make_scene
 from tests.small_model import write_small_model
-from tests.training.small import archives
+from tests.training.small import MODEL, archives
 
 CONFIG = EvaluationConfig("given", views=2, workers=1, examples=0)
 
@@ -81,3 +81,18 @@ def test_every_gpu_is_used_and_the_cpu_where_there_is_none(monkeypatch: pytest.M
     assert [str(device) for device in evaluation_devices()] == ["cuda:0", "cuda:1", "cuda:2"]
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert evaluation_devices() == (torch.device("cpu"),)
+
+
+def test_a_scene_of_many_views_is_scored_without_all_its_logits(tmp_path: Path) -> None:
+    """200 views by 300 queries in full resolution would be 700 MiB; what 200 views take more than 8 is far from it."""
+    decoder = dataclasses.replace(MODEL.head.decoder, queries=300)
+    config = dataclasses.replace(MODEL, head=dataclasses.replace(MODEL.head, decoder=decoder))
+    config = dataclasses.replace(config, backbone=dataclasses.replace(MODEL.backbone, image_width=64, image_height=48))
+    model, path = write_small_model(tmp_path / "model", config), tmp_path / "long.zip"
+    write_scene(path, make_scene("long", views=200, height=48, width=64))
+    peaks = [
+        evaluate_scenes(model, [path], dataclasses.replace(CONFIG, views=views), lambda _: None)[0].peak_bytes
+        for views in (8, 200)
+    ]
+    logits = 200 * 300 * 48 * 64 * 4
+    assert peaks[1] - peaks[0] < 0.4 * logits
