@@ -23,6 +23,8 @@ from flows.workspaces import PYTHON, Selection, Workspace, clean_commit, workspa
 ROOT = Path(__file__).resolve().parents[1]
 VARIANTS = tuple(sorted(path.stem for path in (ROOT / "params/ablation").glob("*.yaml")))
 BACKBONES = ("must3r", "pi3")
+# The second compares the variant's confidence with that of the model geometry_init left.
+SCORED_BY = ("evaluate", "compare_confidence")
 PAPER = ("frozen", "joint", "geometry_only", "semantic_only", "encoder", "decoder")
 
 # Listed in the deployment's schema: the server refuses any other name before there is a flow run.
@@ -38,12 +40,12 @@ BackboneName = Annotated[str, Field(json_schema_extra={"enum": list(BACKBONES)})
     retry_condition_fn=is_worth_retrying,
     cache_policy=NO_CACHE,  # DVC decides what need not run
 )
-def run_workspace(place: Workspace, target: str, names: Sequence[str]) -> None:
-    """Run a stage and all it needs on one device. A second attempt goes on from the last checkpoint."""
+def run_workspace(place: Workspace, stages: Sequence[str], names: Sequence[str]) -> None:
+    """Run stages and all they need on one device. A second attempt goes on from the last checkpoint."""
     with place.held():
         place.prepare()
         with take_devices(names) as taken:
-            place.repro(target, variables_of(taken))
+            place.repro([f"{stage}@{place.selection.backbone}" for stage in stages], variables_of(taken))
 
 
 # One more than there are devices: it composes while the others train.
@@ -91,8 +93,7 @@ def ablate(
 
     # Data and geometry once, before anyone needs them: variants find them in the cache.
     shared = {
-        backbone: run_workspace.submit(place(backbone, None, None), f"geometry_init@{backbone}", names)
-        for backbone in backbones
+        backbone: run_workspace.submit(place(backbone, None, None), ["geometry_init"], names) for backbone in backbones
     }
     for future in shared.values():
         future.wait()
@@ -103,7 +104,7 @@ def ablate(
         for backbone in backbones
     ]
     futures = {
-        one.folder: run_workspace.submit(one, f"evaluate@{backbone}", names)
+        one.folder: run_workspace.submit(one, SCORED_BY, names)
         for one, _, _, backbone in submitted
         if shared[backbone].state.is_completed()
     }
@@ -114,7 +115,8 @@ def ablate(
         future = futures.get(one.folder, shared[backbone])
         future.wait()
         if future.state.is_completed():
-            metrics = json.loads(one.metrics.read_text(encoding="utf-8"))
+            for stage in SCORED_BY:
+                metrics |= json.loads(one.metrics(stage).read_text(encoding="utf-8"))
         else:
             failure = future.state.message or str(future.state.name)
         runs.append({"variant": variant, "backbone": backbone, "seed": seed, "metrics": metrics, "failure": failure})

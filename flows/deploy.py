@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import flows  # settings that Prefect reads when it is imported
 from flows.children import environment, run_child
@@ -34,14 +35,20 @@ DEPLOYED = {
     "ablate": "flows/ablate.py:ablate",
     "promote": "flows/promote.py:promote",
 }
-HEARTBEAT = 30  # seconds between signs of life of a flow run
+HEARTBEAT = 30  # seconds between signs of life of a flow run: the least that Prefect allows
 SILENCE = 4 * HEARTBEAT  # without any: its process is gone
 AUTOMATION = "pano3d: run again what went silent"
+AWAITED = "pano3d.flow-run.awaited"
 STOPPING = 90.0  # seconds for a worker to let its runs write a checkpoint
+STARTING = 60.0  # seconds; a worker that ends earlier than this would do so again
 
 
-def deploy(names: Sequence[str]) -> list[str]:
+def deploy(names: Sequence[str], silence: int = SILENCE) -> list[str]:
     """Pool, slots, deployments and automation on the server PREFECT_API_URL names; existing ones are updated.
+
+    Args:
+        names: devices.
+        silence: seconds after which a run without a sign of life is run again.
 
     Returns:
         deployments, as `FLOW/POOL`.
@@ -54,19 +61,22 @@ def deploy(names: Sequence[str]) -> list[str]:
     with get_client(sync_client=True) as client, contextlib.suppress(ObjectAlreadyExists):
         client.create_work_pool(WorkPoolCreate(name=POOL, type="process"))
     ensure_slots(names)
-    deployed = []
+    deployed = {}
     for name, entrypoint in DEPLOYED.items():
         found: Any = flow.from_source(source=str(ROOT), entrypoint=entrypoint)
-        found.deploy(name=POOL, work_pool_name=POOL, build=False, push=False, print_next_steps=False)
-        deployed.append(f"{name}/{POOL}")
-    run_silent_again()
-    return deployed
+        deployed[f"{name}/{POOL}"] = found.deploy(
+            name=POOL, work_pool_name=POOL, build=False, push=False, print_next_steps=False
+        )
+    run_silent_again(list(deployed.values()), silence)
+    await_signs_of_life(list(deployed.values()))
+    return list(deployed)
 
 
-def run_silent_again() -> None:
-    """Schedule a flow run again when its process gives no sign of life: it was killed together with its worker.
+def run_silent_again(deployments: Sequence[UUID], silence: int) -> None:
+    """Schedule a run of these deployments again when its process gives no sign of life: it was killed with its worker.
 
-    Stages go on from their checkpoints. A run that is only slow sends heartbeats from a thread of its own.
+    Stages go on from their checkpoints. A run that is only slow sends heartbeats from a thread of its own. Runs that
+    no deployment made are left alone: no worker would take them.
     """
     from prefect.automations import Automation
     from prefect.client.schemas.objects import StateType
@@ -81,10 +91,17 @@ def run_silent_again() -> None:
         trigger=EventTrigger(
             posture=Posture.Proactive,
             threshold=1,
-            within=timedelta(seconds=SILENCE),
-            after={"prefect.flow-run.heartbeat"},
+            within=timedelta(seconds=silence),
+            # Pending: taken by a worker that was killed before the process of the run began.
+            after={"prefect.flow-run.heartbeat", "prefect.flow-run.Pending", AWAITED},
             expect={"prefect.flow-run.heartbeat", *(f"prefect.flow-run.{state}" for state in ended)},
             match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
+            match_related=ResourceSpecification(
+                {
+                    "prefect.resource.role": ["deployment"],
+                    "prefect.resource.id": [_resource(one) for one in deployments],
+                }
+            ),
             for_each={"prefect.resource.id"},
         ),
         actions=[
@@ -100,6 +117,50 @@ def run_silent_again() -> None:
         return
     automation.id = known.id
     automation.update()
+
+
+def await_signs_of_life(deployments: Sequence[UUID]) -> None:
+    """Let the automation wait for every run that is said to be running: its process may have ended with the server,
+    whose clock for it ended too."""
+    import anyio
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter
+    from prefect.client.schemas.objects import StateType
+    from prefect.events import Event, RelatedResource, Resource
+    from prefect.events.clients import get_events_client
+
+    wanted = FlowRunFilter.model_validate(
+        {
+            "state": {"type": {"any_": [StateType.RUNNING, StateType.PENDING]}},
+            "deployment_id": {"any_": list(deployments)},
+        }
+    )
+    with get_client(sync_client=True) as client:
+        runs = client.read_flow_runs(flow_run_filter=wanted)
+    events = [
+        Event(
+            event=AWAITED,
+            resource=Resource({"prefect.resource.id": f"prefect.flow-run.{run.id}"}),
+            related=[
+                RelatedResource(
+                    {"prefect.resource.role": "deployment", "prefect.resource.id": _resource(run.deployment_id)}
+                )
+            ],
+        )
+        for run in runs
+    ]
+
+    async def send() -> None:
+        async with get_events_client() as client:
+            for event in events:
+                await client.emit(event)
+
+    if events:
+        anyio.run(send)
+
+
+def _resource(deployment: UUID | None) -> str:
+    return f"prefect.deployment.{deployment}"
 
 
 def start_server(port: int) -> subprocess.Popen[bytes]:
@@ -170,8 +231,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m flows.deploy", description=__doc__)
     parser.add_argument("--port", type=int, default=4200, help="of the server, if one is started (default 4200)")
     parser.add_argument("--devices", help="names, such as 0,1; by default every GPU, else one CPU")
+    parser.add_argument(
+        "--silence",
+        type=int,
+        default=SILENCE,
+        help=f"seconds without a sign of life before a run is run again; more than {HEARTBEAT} (default {SILENCE})",
+    )
     parser.add_argument("--only-deploy", action="store_true", help="neither start a server nor a worker")
     args = parser.parse_args()
+    if args.silence <= HEARTBEAT:
+        parser.error(
+            f"--silence must be more than {HEARTBEAT} s, the time between two signs of life; got {args.silence}"
+        )
     if args.devices:
         os.environ["PANO3D_DEVICES"] = args.devices
     names = devices()
@@ -185,18 +256,27 @@ def main() -> None:
             children.append(start_server(args.port))
             os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{args.port}/api"
         elif args.only_deploy:
-            print("\n".join(f"deployed {one}" for one in deploy(names)))
+            print("\n".join(f"deployed {one}" for one in deploy(names, args.silence)))
             return
         # In a process of its own: Prefect has read its settings in this one, before there was a server.
         again = [sys.executable, "-m", "flows.deploy", "--only-deploy", "--devices", ",".join(names)]
-        run_child(again, ROOT, variables={"PREFECT_API_URL": os.environ["PREFECT_API_URL"]})
+        run_child(
+            [*again, "--silence", str(args.silence)], ROOT, variables={"PREFECT_API_URL": os.environ["PREFECT_API_URL"]}
+        )
+        started = time.monotonic()
         children.append(start_worker(names))
         print(f"server {os.environ['PREFECT_API_URL']}; worker on {', '.join(names)}; Ctrl-C stops both", flush=True)
         print(f"  export PREFECT_API_URL={os.environ['PREFECT_API_URL']}")
         print(
             f"""  prefect deployment run 'ablate/{POOL}' -p 'variants=["joint","frozen"]' -p 'seeds=[0]'""", flush=True
         )
-        while all(child.poll() is None for child in children):
+        while all(child.poll() is None for child in children[:-1]):
+            if (code := children[-1].poll()) is not None:
+                if time.monotonic() - started < STARTING:
+                    break
+                print(f"the worker ended with exit code {code}; starting another", flush=True)
+                started = time.monotonic()
+                children[-1] = start_worker(names)
             time.sleep(1)
         sys.exit("deploy: the server or the worker ended by itself; see its output above")
     except RuntimeError as error:  # also what run_child raises

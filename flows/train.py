@@ -54,9 +54,14 @@ def train(
 
 
 @flow(name="evaluate")
-def evaluate(backbone: BackboneName, folder: str = str(ROOT)) -> None:
-    """Score one backbone of the project against its validation scenes, training first what is not trained."""
-    _run(f"evaluate@{backbone}", folder, 1)
+def evaluate(backbone: BackboneName, processes: Annotated[int, Field(ge=1)] = 1, folder: str = str(ROOT)) -> None:
+    """Score one backbone of the project against its validation scenes, training first what is not trained.
+
+    Args:
+        processes: devices its scenes are spread over, one process each; what must be trained trains on them too.
+        folder: the project.
+    """
+    _run(f"evaluate@{backbone}", folder, processes)
 
 
 def _run(target: str, folder: str, processes: int) -> None:
@@ -77,7 +82,7 @@ def main() -> None:
     chosen: dict[str, Any] = {"backbone": args.backbone}
     try:
         if args.stage == "evaluate":
-            evaluate(**chosen)
+            evaluate(**chosen, processes=args.processes)
         else:
             train(**chosen, stage=args.stage, processes=args.processes)
     except (ChildFailedError, ValueError) as error:

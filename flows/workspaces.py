@@ -75,21 +75,21 @@ class Workspace:
             )
         committed = read_child(["git", "show", "HEAD:params/run.yaml"], self.folder)
         _select(committed, self.folder / "params/run.yaml", self.selection)
-        self.repro("compose", {})
+        self.repro(["compose"], {})
 
-    def repro(self, target: str, variables: dict[str, str]) -> None:
-        """`dvc repro` of a stage and all it needs.
+    def repro(self, targets: Sequence[str], variables: dict[str, str]) -> None:
+        """`dvc repro` of stages and all they need.
 
         Raises:
             ChildFailedError: with the reason the stage gave.
         """
         shared = {"MLFLOW_TRACKING_URI": _tracking_address(self.project)}
-        run_child([PYTHON, "-m", "dvc", "repro", target], self.folder, variables=shared | variables, log=self.log)
+        run_child([PYTHON, "-m", "dvc", "repro", *targets], self.folder, variables=shared | variables, log=self.log)
 
-    @property
-    def metrics(self) -> Path:
+    def metrics(self, stage: str) -> Path:
+        """Where a stage leaves its metrics."""
         dataset = config.read(self.folder / "params/run.yaml")["dataset"]
-        return self.folder / "results" / str(dataset) / self.selection.backbone / "evaluate" / "metrics.json"
+        return self.folder / "results" / str(dataset) / self.selection.backbone / stage / "metrics.json"
 
 
 def workspace(project: Path, commit: str, selection: Selection) -> Workspace:

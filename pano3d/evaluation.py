@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from multiprocessing import get_context
+from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import TypeVar
 
@@ -38,8 +39,9 @@ from pano3d.types import VOID, ConfigError, DataError, PanopticScene
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """split: scenes to score. views: frames per scene, spread evenly (all, where it has fewer). workers: processes,
-    0 = one per core. examples: scenes whose predictions are kept for pictures. scene: how masks become segments."""
+    """split: scenes to score. views: frames per scene, spread evenly (all, where it has fewer). workers: processes on
+    the CPU, 0 = one per core; where there are GPUs, each has one. examples: scenes whose predictions are kept for
+    pictures. scene: how masks become segments."""
 
     split: str
     views: int
@@ -124,11 +126,18 @@ def load_reconstructor(
 
 @dataclass(frozen=True)
 class EvaluatedScene:
-    """A scene's scores and what they cost: wall time, and the worker's highest memory since the scene began."""
+    """A scene's scores and what they cost: wall time, and the highest memory since the scene began, of the worker or,
+    on a GPU, what PyTorch allocated there. device: where its network ran."""
 
     scores: SceneScores
     seconds: float
     peak_bytes: int
+    device: str
+
+
+def evaluation_devices() -> tuple[torch.device, ...]:
+    """Every GPU this process may see, or the CPU."""
+    return tuple(torch.device("cuda", number) for number in range(torch.cuda.device_count())) or (torch.device("cpu"),)
 
 
 def evaluate_scenes(
@@ -137,19 +146,25 @@ def evaluate_scenes(
     config: EvaluationConfig,
     on_done: Callable[[int], object],
     finished: Path | None = None,
+    devices: Sequence[torch.device] | None = None,
 ) -> list[EvaluatedScene]:
-    """Score the model in `folder` on every archive, scenes side by side, in the order of `paths`.
+    """Score the model in `folder` on every archive, in the order of `paths`.
+
+    Scenes are scored side by side: a process on each device takes the next one when it is done. On the one CPU there
+    are `config.workers` processes.
 
     Args:
         on_done: called with 1 after each scene.
         finished: folder of scenes that an interrupted call has scored; they are taken from there, new ones added. The
             caller removes it once its own results are written. None: nothing is kept.
+        devices: where to predict; by default `evaluation_devices`.
     """
     files = [None if finished is None else finished / f"{_scene_key(folder, path, config)}.json" for path in paths]
     done = {number: found for number, file in enumerate(files) if (found := _read_finished(file)) is not None}
     on_done(len(done))
     waiting = [number for number in range(len(paths)) if number not in done]
-    for position, scene in _side_by_side(folder, [paths[number] for number in waiting], config, _score_in_worker):
+    calls = _side_by_side(folder, [paths[number] for number in waiting], config, _score_in_worker, devices)
+    for position, scene in calls:
         done[waiting[position]] = scene
         _write_finished(files[waiting[position]], scene)
         on_done(1)
@@ -162,12 +177,14 @@ def score_protocols(
     config: EvaluationConfig,
     protocols: Sequence[ProtocolConfig],
     on_done: Callable[[int], object],
+    devices: Sequence[torch.device] | None = None,
 ) -> list[ProtocolScores]:
     """Score the model in `folder` on every archive by published protocols, on the classes it predicts.
 
     Args:
         config: views per scene and processes; its own scores are not computed.
         on_done: called with 1 after each scene.
+        devices: as `evaluate_scenes`.
 
     Returns:
         One entry per protocol, in their order.
@@ -176,7 +193,7 @@ def score_protocols(
     chosen, notes = zip(*(with_label_space(protocol, labels) for protocol in protocols))
     views = f"views here: {config.views} evenly spread ones of every scene, reconstructed together"
     pieces: dict[int, list[Piece]] = {}
-    for number, each in _side_by_side(folder, paths, config, functools.partial(_protocols_in_worker, chosen)):
+    for number, each in _side_by_side(folder, paths, config, functools.partial(_protocols_in_worker, chosen), devices):
         pieces[number] = each
         on_done(1)
     in_order = [pieces[number] for number in range(len(paths))]
@@ -207,17 +224,28 @@ Result = TypeVar("Result")
 
 
 def _side_by_side(
-    folder: Path, paths: Sequence[Path], config: EvaluationConfig, call: Callable[[Path, EvaluationConfig], Result]
+    folder: Path,
+    paths: Sequence[Path],
+    config: EvaluationConfig,
+    call: Callable[[Path, EvaluationConfig], Result],
+    devices: Sequence[torch.device] | None,
 ) -> Iterator[tuple[int, Result]]:
     """`call` of every archive in worker processes that hold the model; (position, result) as they end."""
     if not paths:
         return
-    threads = max(1, torch.get_num_threads() // config.workers) if config.workers else 1
+    places = list(evaluation_devices() if devices is None else devices)
+    if places == [torch.device("cpu")]:
+        places *= config.workers or torch.get_num_threads()
+    processes = min(len(places), len(paths))
+    context = get_context("forkserver")
+    free = context.Queue()
+    for place in places[:processes]:
+        free.put(str(place))
     with ProcessPoolExecutor(
-        min(config.workers or torch.get_num_threads(), len(paths)),
-        mp_context=get_context("forkserver"),
+        processes,
+        mp_context=context,
         initializer=_load_worker,
-        initargs=(folder, config, threads),
+        initargs=(folder, config, max(1, torch.get_num_threads() // len(places)), free),
     ) as executor:
         tasks = {executor.submit(call, path, config): number for number, path in enumerate(paths)}
         try:
@@ -228,17 +256,23 @@ def _side_by_side(
             raise
 
 
-def _load_worker(folder: Path, config: EvaluationConfig, threads: int) -> None:
-    """Once per process: the network is read there, not sent."""
+def _load_worker(folder: Path, config: EvaluationConfig, threads: int, free: Queue[str]) -> None:
+    """Once per process, on a device of its own: the network is read there, not sent."""
     torch.set_num_threads(threads)
-    _worker.append(load_reconstructor(folder, config.scene, torch.device("cpu")))
+    _worker.append(load_reconstructor(folder, config.scene, torch.device(free.get())))
 
 
 def _score_in_worker(path: Path, config: EvaluationConfig) -> EvaluatedScene:
-    restart_peak()
+    device = _worker[0].device
+    on_gpu = device.type == "cuda"
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        restart_peak()
     start = time.perf_counter()
     scores = evaluate_scene(_worker[0], path, config)[0]
-    return EvaluatedScene(scores, time.perf_counter() - start, peak_bytes())
+    peak = torch.cuda.max_memory_allocated(device) if on_gpu else peak_bytes()
+    return EvaluatedScene(scores, time.perf_counter() - start, peak, str(device))
 
 
 def _protocols_in_worker(protocols: Sequence[ProtocolConfig], path: Path, config: EvaluationConfig) -> list[Piece]:
@@ -275,12 +309,14 @@ def _read_finished(file: Path | None) -> EvaluatedScene | None:
         return None
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        return EvaluatedScene(scene_from_plain(content["scores"]), content["seconds"], content["peak_bytes"])
+        costs = {name: content[name] for name in ("seconds", "peak_bytes", "device")}
+        return EvaluatedScene(scene_from_plain(content["scores"]), **costs)
     except (ValueError, KeyError, TypeError):
         return None
 
 
 def _write_finished(file: Path | None, scene: EvaluatedScene) -> None:
     if file is not None:
-        content = {"scores": plain_scene(scene.scores), "seconds": scene.seconds, "peak_bytes": scene.peak_bytes}
+        costs = {"seconds": scene.seconds, "peak_bytes": scene.peak_bytes, "device": scene.device}
+        content = {"scores": plain_scene(scene.scores), **costs}
         write_whole(file, json.dumps(content, allow_nan=False).encode())

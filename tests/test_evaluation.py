@@ -8,9 +8,10 @@ import math
 from pathlib import Path
 
 import pytest
+import torch
 
 from pano3d.data.archive import write_scene
-from pano3d.evaluation import EvaluatedScene, EvaluationConfig, evaluate_scenes
+from pano3d.evaluation import EvaluatedScene, EvaluationConfig, evaluate_scenes, evaluation_devices
 from pano3d.metrics.scene_scores import plain_scene
 from pano3d.types import Pano3DError
 from tests.data.scenes import make_scene
@@ -61,6 +62,25 @@ def test_it_goes_on_after_the_finished_scenes(tmp_path: Path) -> None:
     assert [math.isclose(scene.seconds, -1) for scene in again] == [False, True, True]
     assert all(scene.seconds > 0 for scene in evaluate_scenes(model, paths[1:], other, lambda _: None, finished))
     assert len(set(marked(finished)) - known) == 3
+
+
+def test_scenes_are_spread_over_the_devices_and_score_as_on_one(tmp_path: Path) -> None:
+    """Two names of the one CPU stand for two GPUs."""
+    model, paths = write_small_model(tmp_path / "model"), archives(tmp_path / "scenes")
+    names = ("cpu:0", "cpu:1")
+    one = evaluate_scenes(model, paths, CONFIG, lambda _: None)
+    # Many more than there are devices: the process that begins first must not be through before the other has begun.
+    spread = evaluate_scenes(model, paths * 10, CONFIG, lambda _: None, devices=[torch.device(name) for name in names])
+    assert {scene.device for scene in one} == {"cpu"}
+    assert {scene.device for scene in spread} == set(names)
+    assert [plain_scene(scene.scores) for scene in spread] == [plain_scene(scene.scores) for scene in one] * 10
+
+
+def test_every_gpu_is_used_and_the_cpu_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    assert [str(device) for device in evaluation_devices()] == ["cuda:0", "cuda:1", "cuda:2"]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert evaluation_devices() == (torch.device("cpu"),)
 
 
 def test_a_scene_of_many_views_is_scored_without_all_its_logits(tmp_path: Path) -> None:

@@ -38,3 +38,11 @@ def test_full_size_presets(dataset: str, backbone: str) -> None:
     header = (ROOT / f"params/experiment/{name}.yaml").read_text().split("geometry_init:")[0]
     for word in ("Command:", "Needs:", "Cost:", f"backbones.{backbone}: {PRESET[backbone]}"):
         assert word in header
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "params/experiment").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_preset_says_its_command_hardware_and_cost_first(path: Path) -> None:
+    header = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    for word in ("# Command: ", "# Needs: "):
+        assert any(line.startswith(word) for line in header), word
+    assert any("Cost: " in line for line in header)

@@ -1,7 +1,7 @@
 """ablation-table: the runs of an ablation as a table in the paper's shape, a figure, and MLflow runs.
 
 The runs come as one JSON list; each entry is a variant with a backbone and a seed, and either the metrics of its
-`evaluate` stage or the reason why there are none.
+`evaluate` and `compare_confidence` stages or the reason why there are none.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from typing import Any
 
 from pano3d.types import DataError
 
-# Metric of evaluate, heading, whether it needs a trained panoptic half.
+# Metric, heading, whether it needs a trained panoptic half. The last two are of the variant's confidence: its mean rank
+# within a scene on glass, mirrors and shiny things against that of geometry_init's model, and the area between the
+# errors that are left when the least sure points go first and when the worst do (0 = confidence knows the error).
 COLUMNS = (
     ("pq_scene", "PQ scene", True),
     ("miou_3d", "mIoU 3D", True),
@@ -26,6 +28,8 @@ COLUMNS = (
     ("abs_rel", "AbsRel", False),
     ("inlier_103", "inliers 1.03", False),
     ("rotation_auc30", "rotation AUC@30", False),
+    ("change_ambiguous", "confidence rank on glass", False),
+    ("ause_joint", "AUSE", False),
 )
 # Percent: mIoU 3D, AP 3D, AbsRel, on ScanNet with MUSt3R. From a third-party reading note; we never saw the table.
 REPORTED: Mapping[str, tuple[float | None, float | None, float | None]] = {
@@ -148,8 +152,11 @@ def markdown(rows: Sequence[Row]) -> str:
     heading, *body = ([cell.replace("|", "/").replace("\n", " ") for cell in line] for line in cells(rows))
     lines = [heading, ["---"] * len(heading), *body]
     note = (
-        "Percent, mean ± sample deviation over seeds of fine-tuning (data and geometry_init are shared). Columns "
-        "headed *paper* are reported for ScanNet with networks a hundred times larger, and are not comparable."
+        "Percent, mean ± sample deviation over seeds of fine-tuning (data and geometry_init are shared). "
+        "*Confidence rank on glass*: mean change since geometry_init on glass, mirrors and shiny surfaces, where 100 "
+        "is from the least to the most confident pixel of the scene. *AUSE*: 0 where confidence orders points as their "
+        "errors do. Columns headed *paper* are reported for ScanNet with networks a hundred times larger, and are not "
+        "comparable."
     )
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + f"\n\n{note}\n"
 
@@ -173,7 +180,7 @@ def figure(rows: Sequence[Row]) -> bytes:
 
     variants = list(dict.fromkeys(row.variant for row in rows))
     backbones = list(dict.fromkeys(row.backbone for row in rows))
-    drawing, panels = pyplot.subplots(2, 3, figsize=(13, 3 + 0.5 * len(variants)), sharey=True)
+    drawing, panels = pyplot.subplots(2, 4, figsize=(16, 3 + 0.5 * len(variants)), sharey=True)
     height = 0.8 / len(backbones)
     for panel, (name, title, _) in zip(panels.flat, COLUMNS):
         for offset, backbone in enumerate(backbones):

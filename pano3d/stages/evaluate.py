@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from safetensors.numpy import save_file
 from tqdm import tqdm
 
@@ -21,6 +20,7 @@ from pano3d.evaluation import (
     EvaluatedScene,
     EvaluationConfig,
     evaluate_scenes,
+    evaluation_devices,
     load_reconstructor,
     load_views,
     rounded_metrics,
@@ -104,7 +104,7 @@ def run(params: Path, data: Path, start: Path, model: Path, control: Path, outpu
 
 def write_example(target: Path, folder: Path, path: Path, evaluation: EvaluationConfig) -> None:
     """Prediction and truth of one scene as arrays, for the report's pictures and point clouds."""
-    reconstructor = load_reconstructor(folder, evaluation.scene, torch.device("cpu"))
+    reconstructor = load_reconstructor(folder, evaluation.scene, evaluation_devices()[0])
     views = load_views(path, evaluation.views, reconstructor.image_width, reconstructor.image_height)
     scene = reconstructor.reconstruct(views.colors)
     truth = truth_of(views, reconstructor.labels.name)
@@ -140,9 +140,15 @@ def summarise_cost(scenes: Sequence[EvaluatedScene]) -> dict[str, float]:
 
 
 def _costs(scenes: Sequence[EvaluatedScene]) -> list[dict[str, Any]]:
-    """Wall time and highest memory of each scene, in the worker that scored it."""
+    """Wall time and highest memory of each scene, and the device of the worker that scored it."""
     return [
-        {"name": s.scores.name, "seconds": round(s.seconds, 2), "peak_mib": round(s.peak_bytes / 2**20)} for s in scenes
+        {
+            "name": scene.scores.name,
+            "seconds": round(scene.seconds, 2),
+            "peak_mib": round(scene.peak_bytes / 2**20),
+            "device": scene.device,
+        }
+        for scene in scenes
     ]
 
 

@@ -19,7 +19,14 @@ from tqdm import tqdm
 from pano3d.data.batches import LoaderConfig, TrainingSteps, training_batches
 from pano3d.data.label_spaces import LabelSpace
 from pano3d.model import Pano3D
-from pano3d.training.memory import GIB, MemoryEstimate, estimate_memory, peak_bytes, recompute_blocks
+from pano3d.training.memory import (
+    GIB,
+    MemoryEstimate,
+    available_bytes,
+    estimate_memory,
+    peak_bytes,
+    recompute_blocks,
+)
 from pano3d.training.objective import Objective
 from pano3d.training.optimizer import OptimizerConfig, Optimizers, clip_gradients, make_optimizer, set_learning_rates
 from pano3d.training.processes import ALONE, Processes
@@ -29,6 +36,11 @@ from pano3d.training.state import ResumePoint, read_state, restore_optimizer, re
 from pano3d.types import Batch, ConfigError, Interrupted, TrainingError
 
 Log = Callable[[dict[str, float], int], None]
+
+_KNOBS = (
+    "set training.recompute, raise training.accumulate, choose precision bf16, spread over more processes (with "
+    "sharding=fsdp), or lower loader.images_per_batch or the image size"
+)
 
 
 @dataclass(frozen=True)
@@ -192,6 +204,9 @@ def _announce_memory(job: _Job, steps: TrainingSteps, first: int, device: torch.
         estimate = estimate_memory(job.model, job.objective, one, scenes, job.optimizer, job.config.autocast, frames)
     if job.processes.is_first:
         tqdm.write(f"memory of a process, estimated: {estimate}", file=sys.stderr)
+        available = available_bytes(device)
+        if estimate.total > available:
+            tqdm.write(f"warning: {available / GIB:.2f} GiB are there; should that not do, {_KNOBS}", file=sys.stderr)
     return estimate
 
 
@@ -205,7 +220,7 @@ def _step(job: _Job, batch: Batch, step: int) -> dict[str, float]:
     values: dict[str, float] = {}
     with _memory_advice(f"step {step}", batch.views.images.device.type):
         for losses in _shares(job, batch, step):
-            _require_finite(losses, batch, step, job.state_path)
+            _require_finite(losses, batch, step, job)
             for name, value in losses.items():
                 values[f"loss/{name}"] = values.get(f"loss/{name}", 0.0) + float(value.detach())
             if probe:
@@ -215,8 +230,7 @@ def _step(job: _Job, batch: Batch, step: int) -> dict[str, float]:
         processes.sum_gradients([p for p in job.model.parameters() if p.requires_grad])
     norm = clip_gradients(job.model, config.optimizer.clip_norm)
     if not norm < float("inf"):
-        _save_batch(batch, job.state_path)
-        raise TrainingError(f"step {step}: the gradient is not finite; the batch is saved beside {job.state_path.name}")
+        raise TrainingError(_not_finite("the gradient", batch, step, job))
     job.optimizer.step()
     return {**values, **(probe.norms(processes) if probe else {}), "grad_norm/all": norm}
 
@@ -251,26 +265,36 @@ def _draws_of(job: _Job, step: int, batch: Batch) -> Iterator[torch.Generator]:
 def _memory_advice(what: str, device_type: str) -> Iterator[None]:
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        raise TrainingError(
-            f"{what} ran out of memory on {device_type}: set training.recompute, raise training.accumulate, choose "
-            "precision bf16, spread over more processes (with sharding=fsdp), or lower loader.images_per_batch or the "
-            "image size"
-        ) from error
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        # On a CPU PyTorch has no error class of its own for this.
+        if isinstance(error, RuntimeError) and not _tells_of_memory(error):
+            raise
+        raise TrainingError(f"{what} ran out of memory on {device_type}: {_KNOBS}") from error
 
 
-def _require_finite(losses: dict[str, Tensor], batch: Batch, step: int, state_path: Path) -> None:
+def _tells_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _require_finite(losses: dict[str, Tensor], batch: Batch, step: int, job: _Job) -> None:
     wrong = [name for name, value in losses.items() if not bool(torch.isfinite(value).all())]
     if wrong:
-        saved = _save_batch(batch, state_path)
-        raise TrainingError(
-            f"step {step}: loss {wrong} is not finite (scenes {batch.scenes}); the batch is saved in {saved}. "
-            "Lower the learning rate, choose fp32, or inspect the batch"
-        )
+        raise TrainingError(_not_finite(f"loss {wrong}", batch, step, job))
 
 
-def _save_batch(batch: Batch, state_path: Path) -> Path:
-    path = state_path.with_suffix(".bad-batch.pt")
+def _not_finite(what: str, batch: Batch, step: int, job: _Job) -> str:
+    """Save the batch; what to say about it."""
+    saved = _save_batch(batch, job)
+    return (
+        f"step {step}: {what} is not finite (scenes {batch.scenes}); the batch is saved in {saved}. Lower the learning "
+        "rate, choose fp32, or inspect the batch"
+    )
+
+
+def _save_batch(batch: Batch, job: _Job) -> Path:
+    # Each of several processes has scenes of its own, and may come here at the same moment as the others.
+    rank = f"-{job.processes.rank}" if job.processes.count > 1 else ""
+    path = job.state_path.with_suffix(f".bad-batch{rank}.pt")
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save(
         {

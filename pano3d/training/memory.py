@@ -140,6 +140,13 @@ def peak_bytes(device: torch.device) -> int:
     return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else processes.peak_bytes()
 
 
+def available_bytes(device: torch.device) -> int:
+    """What this process may hold at most, as things are: what it has and what is free, of the GPU or of the machine."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
+    return psutil.virtual_memory().available + psutil.Process().memory_info().rss
+
+
 def recompute_blocks(model: Pano3D) -> None:
     """Keep only the inputs of blocks and run them again in the backward pass: slower, smaller, the same gradients."""
     for module in model.backbone.modules():

@@ -30,6 +30,15 @@ def test_mean_and_sample_deviation() -> None:
     assert column(table, 1, "paper mIoU 3D") == "65.3"
 
 
+def test_the_change_of_confidence_keeps_its_sign() -> None:
+    scored = [run("joint", seed, change_ambiguous=change, ause_joint=0.2) for seed, change in ((0, -0.04), (1, 0.02))]
+    table = cells(summarise(scored))
+    assert column(table, 1, "confidence rank on glass") == "-1.0 ± 4.2"  # deviations of 3 points, times root 2
+    assert column(table, 1, "AUSE") == "20.0 ± 0.0"
+    unknown = cells(summarise([run("joint", 0, change_ambiguous=None)]))
+    assert column(unknown, 1, "confidence rank on glass") == "-"
+
+
 def test_the_papers_figures_stand_beside_must3r_only() -> None:
     table = cells(summarise([run("joint", 0, backbone="pi3", pq_scene=0.1)]))
     assert column(table, 1, "paper mIoU 3D") == "-"

@@ -44,7 +44,8 @@ for option in ("--output", "--results"):
         target = pathlib.Path(options[option])
         target.mkdir(parents=True, exist_ok=True)
         score = {"joint": 0.4, "frozen": 0.3}.get(joint["mode"], 0.1) + 0.01 * (seed or 0)
-        (target / "metrics.json").write_text(json.dumps({"pq_scene": score, "abs_rel": 0.2, "scenes": 1}))
+        metrics = {"change_ambiguous": -score} if stage == "compare_confidence" else {"pq_scene": score, "abs_rel": 0.2}
+        (target / "metrics.json").write_text(json.dumps(metrics | {"scenes": 1}))
         # Of its own for every variant: DVC would restore the scores of an equal model instead of computing them.
         text = f"step,loss/total\\n1,{score if stage == 'joint_finetune' else 2}\\n"
         (target / ("content" if option == "--output" else "curve.csv")).write_text(text)
@@ -55,6 +56,7 @@ with open(folder / "visited.jsonl", "a") as log:
 """
 
 VARIANTS = ("joint", "frozen", "semantic_only")
+ON_DEVICE = ("geometry_init", "joint_finetune", "evaluate", "compare_confidence")
 
 
 def variables(folder: Path) -> dict[str, str]:
@@ -107,11 +109,11 @@ def test_data_and_geometry_ran_once(ablated: Any) -> None:
     stages = [entry["stage"] for entry in visited(ablated[1])]
     assert stages.count("prepare") == 1
     assert stages.count("geometry_init") == 1
-    assert stages.count("evaluate") == 5
+    assert stages.count("evaluate") == stages.count("compare_confidence") == 5
 
 
 def test_no_two_runs_shared_a_device(ablated: Any) -> None:
-    entries = [e for e in visited(ablated[1]) if e["stage"] in ("geometry_init", "joint_finetune", "evaluate")]
+    entries = [e for e in visited(ablated[1]) if e["stage"] in ON_DEVICE]
     assert {entry["device"] for entry in entries} == {"0", "1"}
     for device in ("0", "1"):
         own = sorted((e["started"], e["ended"]) for e in entries if e["device"] == device)
@@ -120,7 +122,8 @@ def test_no_two_runs_shared_a_device(ablated: Any) -> None:
 
 def test_the_table_has_mean_spread_and_the_papers_columns(ablated: Any) -> None:
     table = (ablated[0] / "work/ablations/tables/test/table.md").read_text()
-    assert "40.5 ± 0.7" in table  # of 40 and 41 percent
+    assert "| 40.5 ± 0.7 |" in table  # of 40 and 41 percent
+    assert "| -40.5 ± 0.7 |" in table  # the confidence, from a stage of its own
     line = next(line for line in table.splitlines() if line.startswith("| frozen"))
     assert "| 1 |" in line
     assert "61.9" in line

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.project import clone, environment
+from tests.project import ROOT, clone, environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -42,6 +42,9 @@ target.mkdir(parents=True, exist_ok=True)
 """
 
 
+SILENCE = 40  # seconds; heartbeats come every 30
+
+
 @dataclass
 class Served:
     """A project whose deployments are served."""
@@ -49,6 +52,7 @@ class Served:
     project: Path
     log: Path
     variables: dict[str, str]
+    server: psutil.Process
 
     def call(self, *words: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "prefect", "--no-prompt", *words]
@@ -72,7 +76,22 @@ class Served:
         return json.loads(done.stdout)
 
     def training(self) -> list[int]:
-        return [int(path.name.partition("-")[2]) for path in self.log.glob("training-*")]
+        """Process ids of all training there has been, by the time they began."""
+        paths = sorted(self.log.glob("training-*"), key=lambda path: path.stat().st_mtime_ns)
+        return [int(path.name.partition("-")[2]) for path in paths]
+
+    def train(self, backbone: str) -> None:
+        done = self.call("deployment", "run", "train/gpu", "-p", f"backbone={backbone}", "-p", "stage=geometry_init")
+        assert done.returncode == 0, done.stderr
+
+    def worker(self) -> psutil.Process:
+        """Of which there is one at a time."""
+        (found,) = [
+            process
+            for process in self.server.children(recursive=True)
+            if process.status() != psutil.STATUS_ZOMBIE and "worker" in process.cmdline()
+        ]
+        return found
 
 
 def until(condition: Callable[[], object], seconds: float, what: str) -> None:
@@ -96,7 +115,17 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         "PANO3D_TRACKING": "off",
     }
     with open(log / "serve.log", "w") as output:
-        command = [sys.executable, "-m", "flows.deploy", "--port", str(port), "--devices", "0,1"]
+        command = [
+            sys.executable,
+            "-m",
+            "flows.deploy",
+            "--port",
+            str(port),
+            "--devices",
+            "0,1",
+            "--silence",
+            str(SILENCE),
+        ]
         process = subprocess.Popen(command, cwd=project, env=variables, stdout=output, stderr=output)
     try:
 
@@ -105,7 +134,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             return "worker on 0, 1" in (log / "serve.log").read_text()
 
         until(is_up, 300, "server, deployments and worker")
-        yield Served(project, log, variables | {"PREFECT_API_URL": f"http://127.0.0.1:{port}/api"})
+        variables |= {"PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
+        yield Served(project, log, variables, psutil.Process(process.pid))
     finally:
         process.send_signal(signal.SIGINT)
         code = process.wait(180)
@@ -138,12 +168,73 @@ def test_a_wrong_variant_is_refused_before_there_is_a_run(served: Served) -> Non
 
 
 def test_cancelling_stops_the_training_process(served: Served) -> None:
-    done = served.call("deployment", "run", "train/gpu", "-p", "backbone=must3r", "-p", "stage=geometry_init")
-    assert done.returncode == 0, done.stderr
+    served.train("must3r")
     until(served.training, 240, "training starts")
     process = psutil.Process(served.training()[0])
     assert (served.log / f"training-{process.pid}").read_text() == "0"
     run = served.api("[str(r.id) for r in client.read_flow_runs()]")
     assert served.call("flow-run", "cancel", run[0]).returncode == 0  # type: ignore[index]
-    until(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE, 180, "training is gone")
+    until(lambda: not is_alive(process.pid), 180, "training is gone")
     until(lambda: served.api("client.read_flow_runs()[0].state_name") == "Cancelled", 120, "the run is cancelled")
+
+
+def test_a_run_that_was_killed_with_its_worker_is_run_again(served: Served) -> None:
+    before = len(served.training())
+    served.train("pi3")
+    until(lambda: len(served.training()) > before, 240, "training starts")
+    first = served.training()[-1]
+    worker = served.worker()
+    for process in (worker, *worker.children(recursive=True)):  # as a machine that loses its power does
+        process.kill()
+    until(lambda: not is_alive(first), 60, "training is gone")
+    until(lambda: len(served.training()) > before + 1, 300, "the run is taken up again")
+    assert is_alive(served.training()[-1])
+    assert served.worker().pid != worker.pid
+    code = (
+        "[[str(r.id), r.state_name, r.run_count] for r in client.read_flow_runs() if r.parameters['backbone'] == 'pi3']"
+    )
+    (run,) = served.api(code)  # type: ignore[misc]
+    assert run[1:] == ["Running", 2]
+    assert served.call("flow-run", "cancel", run[0]).returncode == 0
+    until(lambda: not is_alive(served.training()[-1]), 180, "training is gone")
+
+
+def test_a_run_whose_end_nobody_saw_is_run_again_after_the_next_deployment(served: Served) -> None:
+    before = len(served.training())
+    # What a server finds that was killed together with its worker: a run that is said to be running.
+    created = """str(client.create_flow_run_from_deployment(
+        client.read_deployment_by_name("train/gpu").id,
+        parameters={"backbone": "must3r", "stage": "geometry_init"},
+        state=__import__("prefect.states").states.Running(),
+    ).id)"""
+    run = served.api(created)
+    subprocess.run(
+        [sys.executable, "-m", "flows.deploy", "--only-deploy", "--devices", "0,1", "--silence", str(SILENCE)],
+        cwd=served.project,
+        env=served.variables,
+        check=True,
+        capture_output=True,
+    )
+    until(lambda: len(served.training()) > before, 300, "the run is taken up")
+    assert served.call("flow-run", "cancel", str(run)).returncode == 0
+    until(lambda: not is_alive(served.training()[-1]), 180, "training is gone")
+
+
+def test_a_silence_shorter_than_a_heartbeat_is_refused(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.deploy", "--silence", "30"],
+        cwd=ROOT,
+        env=environment() | {"PREFECT_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "--silence must be more than 30 s" in done.stderr
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -11,6 +11,7 @@ import torch
 
 from pano3d.losses.must3r_geometry import Must3rLossConfig, must3r_geometry_loss
 from pano3d.model import build_model
+from pano3d.training import loop
 from pano3d.training.loop import Interrupted, train
 from pano3d.training.objective import Objective
 from pano3d.types import TrainingError
@@ -138,6 +139,54 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_batch(paths, tmp_path):
         run(small.model(), paths, tmp_path, objective=broken)
     saved = torch.load(tmp_path / "state.bad-batch.pt", weights_only=True)
     assert saved["images"].shape == (2, 2, 3, 32, 48)
+
+
+def test_a_gradient_that_is_not_finite_stops_and_keeps_the_batch(paths, tmp_path):
+    class Steep(Objective):
+        def __call__(self, model, batch, generator):
+            losses = super().__call__(model, batch, generator)
+            zero = losses["total"] - losses["total"].detach()
+            return losses | {"total": losses["total"] + zero.sqrt()}  # 0, and its slope is infinite
+
+    steep = Steep("geometry_only", partial(must3r_geometry_loss, config=Must3rLossConfig(), reference=0), None, 1.0)
+    with pytest.raises(TrainingError, match=r"step 0: the gradient is not finite .*state.bad-batch.pt"):
+        run(small.model(), paths, tmp_path, objective=steep)
+    assert torch.load(tmp_path / "state.bad-batch.pt", weights_only=True)["images"].shape == (2, 2, 3, 32, 48)
+
+
+def test_out_of_memory_says_which_knobs_to_turn(paths, tmp_path):
+    class Greedy(Objective):
+        def __call__(self, model, batch, generator):
+            losses = super().__call__(model, batch, generator)
+            if batch.views.images.shape[0] > 1:  # not the single scene of the estimate
+                torch.empty(2**45)
+            return losses
+
+    greedy = Greedy("geometry_only", partial(must3r_geometry_loss, config=Must3rLossConfig(), reference=0), None, 1.0)
+    with pytest.raises(TrainingError, match="step 0 ran out of memory on cpu") as caught:
+        run(small.model(), paths, tmp_path, objective=greedy)
+    for knob in ("training.recompute", "training.accumulate", "bf16", "sharding=fsdp", "loader.images_per_batch"):
+        assert knob in str(caught.value)
+
+
+@pytest.mark.parametrize("available", [1, 2**60])
+def test_an_estimate_beyond_what_is_there_warns_with_the_same_knobs(paths, tmp_path, monkeypatch, capsys, available):
+    monkeypatch.setattr(loop, "available_bytes", lambda device: available)
+    run(small.model(), paths, tmp_path, steps=1)
+    said = capsys.readouterr().err
+    assert "memory of a process, estimated" in said
+    assert ("warning: 0.00 GiB are there" in said) == (available == 1)
+    assert ("training.accumulate" in said) == (available == 1)
+
+
+def test_another_failure_is_not_taken_for_a_lack_of_memory(paths, tmp_path):
+    class Broken(Objective):
+        def __call__(self, model, batch, generator):
+            return {"total": torch.zeros(2) + torch.zeros(3)}
+
+    broken = Broken("geometry_only", partial(must3r_geometry_loss, config=Must3rLossConfig(), reference=0), None, 1.0)
+    with pytest.raises(RuntimeError, match="must match the size"):
+        run(small.model(), paths, tmp_path, objective=broken)
 
 
 def test_loss_falls(paths, tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pano3d.training.memory import estimate_memory
+from pano3d.training.memory import estimate_memory, recompute_blocks
 from pano3d.training.optimizer import make_optimizer
 
 from . import small
@@ -56,6 +56,30 @@ def test_estimate_is_near_the_peak(tmp_path):
     assert 0.75 < parts_peak / parts_estimate < 1.25
     assert parts_peak < whole_peak
     assert parts_estimate < whole_estimate
+
+
+@pytest.mark.parametrize("backbone", ["must3r", "pi3"])
+def test_recomputation_holds_less_in_either_half(tmp_path, backbone):
+    """The backbone's blocks and the mask decoder's layers: each of them saves, also in a network of single layers."""
+    from pano3d.data.batches import TrainingSteps
+    from pano3d.training.slices import scenes_of
+
+    config = small.step_of_four(1, backbone)
+    batch = scenes_of(TrainingSteps(small.archives(tmp_path), config.loader, 0)[0], 0, 1)
+
+    def activations(recomputed):
+        network = small.model(backbone).train()
+        blank = small.model(backbone)
+        if recomputed:
+            recompute_blocks(network)
+            if recomputed == "backbone":
+                network.mask_decoder = blank.mask_decoder.train()
+        optimizer = make_optimizer(network, config.optimizer)
+        return estimate_memory(
+            network, small.objective(backbone=backbone), batch, 1, optimizer, None, frames=0
+        ).activations
+
+    assert activations("both") < activations("backbone") < activations(None)
 
 
 def test_estimating_leaves_weights_gradients_and_random_numbers(tmp_path):

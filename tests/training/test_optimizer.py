@@ -3,7 +3,13 @@
 import pytest
 import torch
 
-from pano3d.training.optimizer import OptimizerConfig, learning_rate_factor, make_optimizer, set_learning_rates
+from pano3d.training.optimizer import (
+    OptimizerConfig,
+    clip_gradients,
+    learning_rate_factor,
+    make_optimizer,
+    set_learning_rates,
+)
 from pano3d.types import ConfigError
 
 from .small import model
@@ -22,6 +28,27 @@ def test_schedule_by_hand():
     assert factor(9) == pytest.approx(1.0)
     assert factor(55) == pytest.approx(0.1 + 0.9 * 0.5)
     assert factor(99) == pytest.approx(0.1, abs=1e-3)
+
+
+def test_the_panoptic_half_learns_alone_at_first():
+    settings = config(encoder=1e-4, head_only=0.2)
+    optimizers = make_optimizer(model(), settings)
+
+    def moving(step):
+        set_learning_rates(optimizers, step, 100, settings)
+        return {group["part"] for group in optimizers.param_groups if group["lr"] > 0}
+
+    assert moving(19) == {"panoptic"}
+    assert moving(20) == {"encoder", "decoder", "geometry_head", "panoptic"}
+
+
+def test_the_whole_gradient_is_clipped():
+    layer = torch.nn.Linear(2, 1)
+    layer.weight.grad, layer.bias.grad = torch.tensor([[2.0, 3.0]]), torch.tensor([6.0])  # norm 7
+    assert clip_gradients(layer, 3.5) == pytest.approx(7.0)
+    assert layer.weight.grad.flatten().tolist() == pytest.approx([1.0, 1.5], rel=1e-5)
+    assert clip_gradients(layer, 10.0) == pytest.approx(3.5, rel=1e-5)
+    assert layer.bias.grad.item() == pytest.approx(3.0, rel=1e-5)  # short enough: as it was
 
 
 def test_negative_rate():

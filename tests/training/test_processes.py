@@ -95,10 +95,11 @@ def test_a_killed_process_ends_the_job_and_the_next_start_goes_on(archives, tmp_
     same_curve(rows, json.loads((tmp_path / "history.json").read_text()))
 
 
-def test_accumulation_and_recomputation_give_the_same_curve(archives, tmp_path):
-    _, rows = alone(archives, tmp_path)
+@pytest.mark.parametrize("backbone", ["must3r", "pi3"])
+def test_accumulation_and_recomputation_give_the_same_curve(archives, tmp_path, backbone):
+    _, rows = alone(archives, tmp_path, backbone)
     (tmp_path / "parts").mkdir()
-    _, others = alone(archives, tmp_path / "parts", accumulate=2, recompute=True)
+    _, others = alone(archives, tmp_path / "parts", backbone, accumulate=2, recompute=True)
     same_curve(rows, others)
 
 
