@@ -34,6 +34,7 @@ from pano3d.metrics.scene_scores import (
     aggregate_scenes,
     plain_scene,
 )
+from pano3d.model_files import read_description
 from pano3d.stages.workspace import work_folder
 
 
@@ -72,7 +73,8 @@ def run(params: Path, data: Path, start: Path, model: Path, output: Path, result
         if output.exists():
             shutil.rmtree(output)
         output.mkdir(parents=True)
-        _write_json(output / "protocol.json", {"decisions": dict(DECISIONS), "evaluation": config.plain(evaluation)})
+        protocol = {"decisions": dict(DECISIONS), "evaluation": config.plain(evaluation)}
+        _write_json(output / "protocol.json", {**protocol, "model_license": read_description(model).license})
         _write_json(
             output / "scenes.json", {name: [plain_scene(s.scores) for s in each] for name, each in scenes.items()}
         )

@@ -97,7 +97,7 @@ def build_scene(dataset: ScanNetDataset, folder: Path, label_map: Path) -> Scene
     vertex_segment = np.zeros(len(mesh.vertices), np.uint16)
     if annotation is not None:
         vertex_segment = table[annotation.instance_id]
-    camera = _Camera(frames, dataset.views)
+    camera = ArchiveCamera(frames, dataset.views)
     renderer = MeshRenderer(mesh.vertices, mesh.faces, vertex_segment)
     images = _label_images(scan, dataset, camera)
     count = FrameCount(len(frames))
@@ -138,7 +138,7 @@ def _objects(annotation: VertexAnnotation | None, space: LabelSpace) -> list[Ann
     ]
 
 
-class _Camera:
+class ArchiveCamera:
     """The archive's camera: the colour camera at the archive's size, whose pose is the recorded one."""
 
     def __init__(self, frames: Frames, views: ViewOptions):
@@ -181,7 +181,7 @@ class _Camera:
             return np.zeros(0, np.int64)
 
 
-def _choose(views: ViewOptions, frames: Frames, camera: _Camera, count: FrameCount) -> NDArray[np.int64]:
+def _choose(views: ViewOptions, frames: Frames, camera: ArchiveCamera, count: FrameCount) -> NDArray[np.int64]:
     """Numbers of the frames that become views; the others are counted with their reason."""
     usable = usable_frames(frames.poses)
     count.dropped["no pose"] = len(frames) - len(usable)
@@ -190,7 +190,7 @@ def _choose(views: ViewOptions, frames: Frames, camera: _Camera, count: FrameCou
     return chosen
 
 
-def _label_images(scan: ScanFolder, dataset: ScanNetDataset, camera: _Camera) -> LabelImages | None:
+def _label_images(scan: ScanFolder, dataset: ScanNetDataset, camera: ArchiveCamera) -> LabelImages | None:
     """The instance images where they are the source of labels: classes come from the objects they name.
 
     Raises:
@@ -210,7 +210,7 @@ def _label_images(scan: ScanFolder, dataset: ScanNetDataset, camera: _Camera) ->
 def _view(
     dataset: ScanNetDataset,
     number: int,
-    camera: _Camera,
+    camera: ArchiveCamera,
     renderer: MeshRenderer,
     images: LabelImages | None,
     table: NDArray[np.uint16],
