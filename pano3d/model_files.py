@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,11 @@ def read_model(folder: Path) -> tuple[Pano3D, ModelDescription]:
     model = build_model(description.config, len(label_space(description.config.label_space).names))
     load_strictly(model, tensors, str(path))
     return model.eval(), description
+
+
+def joined_licenses(licenses: Iterable[str]) -> str:
+    """The licence of what was made from works under `licenses`, themselves perhaps joined: each once, all bind."""
+    return " AND ".join(dict.fromkeys(part for each in licenses for part in each.split(" AND ")))
 
 
 def load_strictly(model: torch.nn.Module, tensors: dict[str, torch.Tensor], where: str) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.project import STAND_IN, call, clone, commit
+from tests.project import ROOT, STAND_IN, call, clone, commit, environment
 
 BACKBONES = ("must3r", "pi3")
 TRAINING = ("geometry_init", "joint_finetune", "geometry_control")
@@ -119,6 +121,49 @@ def test_outputs_travel_through_a_remote(project: Path, tmp_path: Path) -> None:
     call(other, "dvc", "remote", "add", "--local", "-d", "store", str(tmp_path / "store"))
     call(other, "dvc", "pull")
     assert repro(other) == set()
+
+
+def test_licensed_data_go_nowhere_but_to_the_remote_named_for_them(project: Path, tmp_path: Path) -> None:
+    call(tmp_path, "git", "clone", "-q", str(project), "licensed")
+    licensed = tmp_path / "licensed"
+    for name in ("store", "other"):
+        call(licensed, "dvc", "remote", "add", "--local", name, str(tmp_path / name))
+    call(licensed, "dvc", "remote", "default", "--local", "store")
+    edit(licensed / "params/run.yaml", "dataset", value="scannet")
+    assert "prepare" in repro(licensed, "dvc", "repro", "prepare")
+    commit(licensed)
+    for words in (["-r", "store"], ["-r", "other"], ["-A", "-r", "other"]):
+        done = subprocess.run(
+            ["dvc", "push", *words], cwd=licensed, env=environment(), capture_output=True, text=True, check=False
+        )
+        said = "failed to collect" if "-A" in words else "remote 'scannet' doesn't exist"
+        assert said in done.stderr, words
+        assert not sent(tmp_path / "store") & held(licensed / "data/prepared/scannet"), words
+        assert not sent(tmp_path / "other"), words
+    call(licensed, "dvc", "remote", "add", "--local", "scannet", str(tmp_path / "private"))
+    call(licensed, "dvc", "push", "-r", "other")
+    call(licensed, "dvc", "push")
+    assert not sent(tmp_path / "other")
+    assert held(licensed / "data/prepared/scannet") <= sent(tmp_path / "private")
+
+
+def sent(store: Path) -> set[str]:
+    """MD5 of the files in a remote."""
+    return {path.parent.name + path.name for path in store.rglob("*") if path.is_file()}
+
+
+def held(folder: Path) -> set[str]:
+    """MD5 of the files of an output."""
+    return {hashlib.md5(path.read_bytes()).hexdigest() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_every_cached_output_is_bound_to_its_datasets_remote() -> None:
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    outputs = [out for stage in stages.values() for kind in ("outs", "metrics", "plots") for out in stage.get(kind, [])]
+    for out in outputs:
+        assert isinstance(out, dict), f"{out} has no remote and may go anywhere"
+        (options,) = out.values()
+        assert options.get("cache") is False or options.get("remote") == "${dataset}", out
 
 
 def test_metrics_and_plots_are_shown(project: Path) -> None:

@@ -23,6 +23,14 @@ class RoomsDataset:
     generator: RoomsConfig
 
 
+TITLES = {
+    "rooms": "generated rooms",
+    "scannet": "ScanNet v2, 20 classes",
+    "scannet200": "ScanNet200, 200 classes",
+    "scannetpp": "ScanNet++ v2, 100 classes",
+}
+"""The datasets' names for people."""
+
 ScanDataset = ScanNetDataset | ScanNetPPDataset
 Dataset = RoomsDataset | ScanDataset
 

@@ -41,19 +41,22 @@ class MeshRenderer:
         self._corners = segment_id[faces].astype(np.uint16)
         self._first = np.append(self._corners[:, 0], np.uint16(0)) if len(faces) else np.zeros(1, np.uint16)
         self._is_mixed = np.append((self._corners != self._corners[:, :1]).any(axis=1), False) if len(faces) else None
-        self._rays: NDArray[np.float32] = np.zeros((0, 6), np.float32)
-        self._camera: tuple[bytes, int, int] = (b"", 0, 0)
-        self._directions: NDArray[np.float32] = np.zeros((0, 3), np.float32)
+        self._rays: NDArray[np.float32] = np.zeros((0, 0, 6), np.float32)
 
-    def _pixel_directions(self, intrinsics: NDArray[np.float64], width: int, height: int) -> NDArray[np.float32]:
-        """(H*W 3) in `camera`, last coordinate 1, so that the distance along them is depth. Kept for the next frame."""
-        camera = (intrinsics.tobytes(), width, height)
-        if camera != self._camera:
-            y, x = np.mgrid[0:height, 0:width]
-            directions = np.stack([x, y, np.ones_like(x)], axis=-1).reshape(-1, 3) @ np.linalg.inv(intrinsics).T
-            self._camera, self._directions = camera, directions.astype(np.float32)
-            self._rays = np.empty((height * width, 6), np.float32)
-        return self._directions
+    def _cast(
+        self, intrinsics: NDArray[np.float64], scan_from_camera: NDArray[np.float64], width: int, height: int
+    ) -> Any:
+        """Open3D's hits of one ray a pixel. Directions have length 1 along the axis, so that distance is depth."""
+        if self._rays.shape[:2] != (height, width):
+            self._rays = np.empty((height, width, 6), np.float32)
+        # R K^-1 (x, y, 1) is a sum of what the column and what the row gives: one addition a number, where a matrix
+        # product of a few columns would wake all of BLAS' threads for nothing.
+        by_x, by_y, constant = (scan_from_camera[:3, :3] @ np.linalg.inv(intrinsics)).T
+        columns = (np.arange(width)[:, None] * by_x).astype(np.float32)
+        rows = (np.arange(height)[:, None] * by_y + constant).astype(np.float32)
+        self._rays[..., :3] = scan_from_camera[:3, 3]
+        np.add(rows[:, None], columns[None], out=self._rays[..., 3:])
+        return self._scene.cast_rays(self._tensor(self._rays.reshape(-1, 6)), nthreads=1)
 
     def render(
         self,
@@ -71,11 +74,7 @@ class MeshRenderer:
         """
         if self._is_mixed is None:
             return Rendering(np.zeros((height, width), np.float32), np.zeros((height, width), np.uint16))
-        directions = self._pixel_directions(intrinsics, width, height)
-        pose = scan_from_camera.astype(np.float32)
-        self._rays[:, :3] = pose[:3, 3]
-        np.matmul(directions, pose[:3, :3].T, out=self._rays[:, 3:])
-        hits = self._scene.cast_rays(self._tensor(self._rays), nthreads=1)
+        hits = self._cast(intrinsics, scan_from_camera, width, height)
         depth = hits["t_hit"].numpy()
         triangle = hits["primitive_ids"].numpy()
         seen = depth <= min(far, float(np.finfo(np.float32).max))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -35,28 +37,34 @@ def nearest_pixels(source: Size, target: Size) -> tuple[NDArray[np.intp], NDArra
 
 
 def depth_in_camera(
-    depth: FloatArray,
+    depth: NDArray[Any],
     depth_intrinsics: FloatArray,
     camera_from_depth: FloatArray,
     intrinsics: FloatArray,
     size: Size,
+    unit: float = 1.0,
 ) -> FloatArray:
-    """Sensor depth (h w), 0 missing, as another camera sees it: (H W) of `size` = (W, H), the same unit, 0 missing.
+    """Sensor depth (h w), 0 missing, as another camera sees it: (H W) metres of `size` = (W, H), 0 missing.
+
+    unit: metres of 1 in `depth`.
 
     Values are never averaged. Where both cameras share centre and axes, as in ScanNet, each pixel takes the nearest
     sample of its ray; otherwise samples are carried over as points, the nearest of those that fall on a pixel wins, and
     pixels between them stay missing.
     """
     width, height = size
-    target = np.zeros((height, width))
     if np.allclose(camera_from_depth, np.eye(4), atol=1e-6):
         columns = _line(intrinsics, depth_intrinsics, 0, width)
         rows = _line(intrinsics, depth_intrinsics, 1, height)
         known_x, known_y = (columns >= 0) & (columns < depth.shape[1]), (rows >= 0) & (rows < depth.shape[0])
-        target[np.ix_(known_y, known_x)] = depth[np.ix_(rows[known_y], columns[known_x])]
+        target = np.zeros((height, width))
+        # Both are runs of neighbours: taken row by row, and converted once, where they land.
+        samples = depth.take(rows[known_y], axis=0).take(columns[known_x], axis=1)
+        target[np.ix_(known_y, known_x)] = samples
+        target *= unit
         return target
     v, u = np.nonzero(depth > 0)
-    z = depth[v, u]
+    z = depth[v, u] * unit
     k = depth_intrinsics
     points = np.stack([(u - k[0, 2]) / k[0, 0] * z, (v - k[1, 2]) / k[1, 1] * z, z])
     points = camera_from_depth[:3, :3] @ points + camera_from_depth[:3, 3:]

@@ -34,7 +34,7 @@ from pano3d.metrics.scene_scores import (
     aggregate_scenes,
     plain_scene,
 )
-from pano3d.model_files import holds_model
+from pano3d.model_files import holds_model, read_description
 from pano3d.stages.workspace import work_folder
 
 
@@ -81,8 +81,13 @@ def run(params: Path, data: Path, start: Path, model: Path, control: Path, outpu
         if output.exists():
             shutil.rmtree(output)
         output.mkdir(parents=True)
-        decided = {"label_space": labels.name, "decisions": dict(DECISIONS), "evaluation": config.plain(evaluation)}
-        _write_json(output / "protocol.json", decided)
+        protocol = {
+            "label_space": labels.name,
+            "decisions": dict(DECISIONS),
+            "evaluation": config.plain(evaluation),
+            "model_license": read_description(model).license,
+        }
+        _write_json(output / "protocol.json", protocol)
         _write_json(
             output / "scenes.json", {name: [plain_scene(s.scores) for s in each] for name, each in scenes.items()}
         )

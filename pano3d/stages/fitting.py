@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from pano3d import config, tracking
 from pano3d.data.label_spaces import label_space
 from pano3d.data.preparation import read_manifest, split_paths
 from pano3d.model import ModelConfig, Pano3D
-from pano3d.model_files import write_model
+from pano3d.model_files import joined_licenses, write_model
 from pano3d.stages.workspace import work_folder
 from pano3d.training.loop import History, TrainingConfig, train
 from pano3d.training.objective import Objective
@@ -22,7 +22,10 @@ from pano3d.training.processes import Processes, joined_processes
 
 @dataclass(frozen=True)
 class Fit:
-    """One training run: what is trained, on which split of which data, and where its files go."""
+    """One training run: what is trained, on which split of which data, and where its files go.
+
+    licenses: of the weights it starts from, none for fresh ones. What is trained carries those and the data's.
+    """
 
     stage: str
     settings: Mapping[str, Any]
@@ -32,7 +35,7 @@ class Fit:
     training: TrainingConfig | None
     data: Path
     start_digest: str
-    license: str
+    licenses: Sequence[str]
     output: Path
     results: Path
 
@@ -70,7 +73,9 @@ def fit(job: Fit) -> None:
                 "dataset": job.settings["dataset"]["name"],
                 "steps": job.training.steps if job.training else 0,
             }
-            write_model(job.output, job.model, job.model_config, job.license, provenance)
+            seen = [] if job.training is None else [str(one) for one in manifest["license"]]
+            license = joined_licenses([*job.licenses, *seen])
+            write_model(job.output, job.model, job.model_config, license, provenance)
             write_results(job.results, history)
             recorder.log_artifact(job.results)
         # Only now: until the outputs are whole, the state is what saves the work.

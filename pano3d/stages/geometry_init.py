@@ -57,11 +57,11 @@ def run(params: Path, data: Path, output: Path, results: Path) -> None:
     model_config = ModelConfig(backbone, config.load(params, HeadConfig, "head"), settings["dataset"]["label_space"])
     torch.manual_seed(int(settings["seed"]))
     model = draw_model(model_config)
-    license, start = settings["dataset"]["license"], "scratch"
+    licenses, start = list[str](), "scratch"
     if stage.folder is not None:
         source, description = read_model(stage.folder)
         load_strictly(model.backbone, source.backbone.state_dict(), str(stage.folder))
-        license, start = description.license, description.weights_sha256
+        licenses, start = [description.license], description.weights_sha256
     fit(
         Fit(
             stage="geometry_init",
@@ -72,7 +72,7 @@ def run(params: Path, data: Path, output: Path, results: Path) -> None:
             training=stage.training,
             data=data,
             start_digest=start,
-            license=license,
+            licenses=licenses,
             output=output,
             results=results,
         )

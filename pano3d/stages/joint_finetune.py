@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,12 +14,16 @@ from torch import Tensor
 from pano3d import config
 from pano3d.losses.panoptic import PanopticLossConfig
 from pano3d.model import BackboneChoice, HeadConfig, ModelConfig, Pano3D
-from pano3d.model_files import draw_model, load_strictly, read_model
+from pano3d.model_files import ModelDescription, draw_model, load_strictly, read_model
 from pano3d.stages.fitting import Fit, fit
 from pano3d.training.loop import TrainingConfig
 from pano3d.training.objective import Mode, make_objective
 from pano3d.training.processes import spread_over_processes
 from pano3d.types import ConfigError
+
+_CLASS_WEIGHTS = frozenset(
+    f"class_head.{name}" for name in ("class_embed.weight", "class_embed.bias", "text_embeddings")
+)
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,8 @@ class JointFinetuneConfig:
     """mode: "joint", or one of its controls (`Objective`). geometry_weight: the paper's 10.
 
     head: "scratch" starts the panoptic half from fresh weights, as in the paper; "released" from those of the model
-        folder `released`, which the backbone's preset names. The backbone always comes from geometry_init.
+        folder `released`, which the backbone's preset names, without the weights of its classes where the dataset's
+        are others. The backbone always comes from geometry_init.
     start: "geometry_init" goes on with that stage's model; "scratch" draws every weight anew, for the ablation.
     seed: of this stage alone; None takes the run's. Ablations repeat fine-tuning on the same data and geometry.
     panoptic: what the panoptic half changes against geometry_init's, so that ablations of it share that stage.
@@ -109,13 +115,12 @@ def finetune(
             f"{name}: panoptic_loss.class_mode is {stage.panoptic_loss.class_mode}, the decoder's is "
             f"{class_mode}; give both the same"
         )
-    digest = description.weights_sha256
+    digest, licenses = description.weights_sha256, [description.license]
     if stage.head == "released":
         assert stage.released is not None
-        source, released = read_model(Path(stage.released))
-        load_strictly(model.fusion, source.fusion.state_dict(), stage.released)
-        load_strictly(model.mask_decoder, source.mask_decoder.state_dict(), stage.released)
+        released = _take_over_head(model, description.config.label_space, Path(stage.released))
         digest = config.digest([digest, released.weights_sha256])
+        licenses.append(released.license)
     model_config = replace(description.config, head=stage.panoptic.of(description.config.head))
     if stage.start == "scratch" or model_config != description.config:
         seed = int(settings["seed"] if stage.seed is None else stage.seed)
@@ -130,11 +135,29 @@ def finetune(
             training=stage.training,
             data=data,
             start_digest=digest,
-            license=description.license,
+            licenses=[] if stage.start == "scratch" else licenses,
             output=output,
             results=results,
         )
     )
+
+
+def _take_over_head(model: Pano3D, label_space: str, folder: Path) -> ModelDescription:
+    """Give `model` the panoptic half of the model in `folder`. Where that names other classes, it still knows what an
+    object is: all but the weights of single classes are taken over, and those stay as they were drawn."""
+    source, released = read_model(folder)
+    load_strictly(model.fusion, source.fusion.state_dict(), str(folder))
+    weights = source.mask_decoder.state_dict()
+    if released.config.label_space != label_space:
+        own = model.mask_decoder.state_dict()
+        weights |= {name: own[name] for name in _CLASS_WEIGHTS & own.keys()}
+        print(
+            f"joint_finetune: {folder} knows the classes of {released.config.label_space}; those of {label_space} are "
+            "learned from nothing, the rest of its panoptic half is taken over",
+            file=sys.stderr,
+        )
+    load_strictly(model.mask_decoder, weights, str(folder))
+    return released
 
 
 def _drawn_anew(model_config: ModelConfig, seed: int, kept: Mapping[str, Tensor]) -> Pano3D:

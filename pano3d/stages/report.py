@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from pano3d import config, tracking
+from pano3d.data.datasets import TITLES
 from pano3d.data.label_spaces import LabelSpace, label_space
 from pano3d.data.sampling import spread_views
 from pano3d.metrics.confidence import confidence_rank
@@ -63,18 +64,20 @@ def run(params: Path, results: Path, reports: Path, output: Path) -> None:
     backbones = sorted(path.parent.name for path in results.glob("*/params.yaml"))
     if not backbones:
         raise DataError(f"reporting: {results} has no <backbone>/params.yaml; run the compose stage")
+    title = TITLES[settings["dataset"]["name"]]
     protocol = _read(reports / backbones[0] / "evaluate" / "protocol.json")
+    scenes = f"{protocol['evaluation']['split']} scenes with up to {protocol['evaluation']['views']} views each"
     data = ReportData(
-        title=f"Pano3D on {settings['dataset']['name']}",
+        title=f"Pano3D on {title}",
         summary=(
             "Reconstruction and 3D panoptic segmentation of unposed photos. Geometry is initialised first, then the "
             "multi-view decoder is fine-tuned jointly on geometry and panoptic labels. All numbers are measured on the "
-            f"{protocol['evaluation']['split']} scenes with {protocol['evaluation']['views']} views each."
+            f"{scenes}."
         ),
         dataset=_dataset_rows(settings, _read(reports / "check_data" / "metrics.json")),
         dataset_pictures=_dataset_sheets(reports / backbones[0] / "evaluate" / "examples", stage, labels),
         backbones=[_backbone(name, results, reports, stage, labels) for name in backbones],
-        protocol=protocol["decisions"],
+        protocol={"scenes": f"{title}: {scenes}", **protocol["decisions"]},
         provenance=_provenance(settings),
     )
     with tracking.run("report", settings) as recorder:
@@ -99,7 +102,7 @@ def _backbone(name: str, results: Path, reports: Path, stage: ReportConfig, labe
     return BackboneReport(
         name=name,
         preset=f"{params['backbone']['image_width']}x{params['backbone']['image_height']} {name}",
-        license=params["dataset"]["license"],
+        license=_read(reports / name / "evaluate" / "protocol.json")["model_license"],
         start=_start_of(params["geometry_init"]),
         geometry_init=measures(metrics["geometry_init"]),
         joint=measures(numbers),
@@ -203,7 +206,8 @@ def _curves(path: Path) -> list[Curve]:
 
 
 def _dataset_rows(settings: Mapping[str, Any], checked: Mapping[str, Any]) -> list[tuple[str, str]]:
-    rows = [(key, str(settings["dataset"][key])) for key in ("name", "label_space", "license")]
+    rows = [("dataset", TITLES[settings["dataset"]["name"]])]
+    rows += [(key.replace("_", " "), str(settings["dataset"][key])) for key in ("label_space", "license")]
     return rows + [(key.replace("_", " "), f"{value}") for key, value in checked.items() if not isinstance(value, dict)]
 
 

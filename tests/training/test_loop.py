@@ -52,6 +52,13 @@ def uninterrupted(paths, tmp_path_factory):
     return network, history
 
 
+def test_pictures_a_second_and_the_share_of_waiting_are_logged(uninterrupted):
+    rows = uninterrupted[1]
+    assert rows
+    assert all(row["throughput/images_per_second"] > 0 for row in rows)
+    assert all(0 < row["throughput/data_wait_share"] < 1 for row in rows)
+
+
 class Killed(BaseException):
     """Stands for SIGKILL: nothing after it runs but what is already on disk."""
 

@@ -55,7 +55,7 @@ def decode_color(data: bytes, reduction: int) -> NDArray[np.uint8] | None:
     """(H W 3) RGB of an encoded image at 1, 1/2, 1/4 or 1/8 of its size; None where it is none."""
     flags = _REDUCED.get(reduction, cv2.IMREAD_COLOR) | cv2.IMREAD_IGNORE_ORIENTATION
     image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
-    return None if image is None else np.ascontiguousarray(image[..., ::-1])
+    return None if image is None else np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 class SensFile:

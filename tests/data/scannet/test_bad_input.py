@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import struct
 import zipfile
 from collections.abc import Callable
@@ -14,6 +15,8 @@ import pytest
 
 from pano3d.data.scannet.label_map import read_label_map
 from pano3d.types import DataError
+from tests.data.raw import scannet as raw_scannet
+from tests.data.raw.building import BED
 from tests.data.raw.scannet import RawScan, encode, write_ply, write_scan, write_sens
 from tests.doors import datasets
 
@@ -94,6 +97,26 @@ def test_a_damaged_picture_and_a_damaged_depth_stream(scan: RawScan) -> None:
     (scan.folder / SENS).write_bytes(before)
     damage_payload(scan, 1, b"no zlib")
     refused(scan, "frame 0", "depth")
+
+
+def test_a_picture_that_was_cut_is_not_half_read(scan: RawScan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        raw_scannet, "encode", lambda image, suffix: (whole := encode(image, suffix))[: len(whole) // 2]
+    )
+    write_sens(scan.folder / SENS, scan)
+    refused(scan, "frame 0", "color: no jpeg image")
+
+
+def test_a_label_without_a_row_in_the_map_is_void_and_told(scan: RawScan, caplog: pytest.LogCaptureFixture) -> None:
+    lines = scan.label_map.read_text().splitlines(keepends=True)
+    scan.label_map.write_text("".join(line for line in lines if "\tbed\t" not in line))
+    with caplog.at_level(logging.WARNING):
+        out = datasets.scannet(scan.folder, scan.label_map)
+    bed = out["instance_id"] == BED + 1
+    assert bed.any()
+    assert not out["nyu40_id"][bed].any()
+    assert not out["raw_id"][bed].any()
+    assert "labels ('bed',) are not in" in caplog.text
 
 
 def test_depth_of_another_size(scan: RawScan) -> None:

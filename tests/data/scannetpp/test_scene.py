@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -141,6 +142,23 @@ def test_pictures_that_are_missing_or_damaged_are_counted(raw: RawScene) -> None
     frames = build(raw).provenance["frames"]
     assert (frames["in"], frames["out"]) == (6, 4)
     assert frames["dropped"] == {"no picture": 1, "not selected": 0, "damaged": 1}
+
+
+def test_a_cut_picture_is_dropped_and_not_half_read(raw: RawScene) -> None:
+    path = raw.folder / "dslr/resized_images/DSC00002.JPG"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    content = build(raw)
+    assert content.provenance["frames"]["dropped"] == {"no picture": 0, "not selected": 0, "damaged": 1}
+    assert "DSC00002" not in [frame.name for frame in content.frames]
+
+
+@pytest.mark.parametrize("missing", ["colmap/cameras.txt", "colmap/images.txt", "colmap", "."])
+def test_a_scene_without_its_cameras(raw: RawScene, missing: str) -> None:
+    (raw.folder / "dslr/nerfstudio/transforms.json").unlink()
+    path = raw.folder / "dslr" / missing
+    path.unlink() if path.is_file() else shutil.rmtree(path)
+    with pytest.raises(DataError, match=r"0a1b2c3d4e/dslr/colmap/.*\.txt"):
+        build(raw)
 
 
 def edit(raw: RawScene, change) -> None:
