@@ -82,10 +82,10 @@ def prepare(case: Case, way: str, device: str) -> Callable[[], object]:
     model = model.eval().to(device)
     images = torch.rand(1, case.views, 3, case.height, case.width).to(device)
     if way == "ours":
-        return torch.inference_mode()(partial(model, Views(images)))
+        return torch.no_grad()(partial(model, Views(images)))
     if isinstance(model, Must3r):
-        return torch.inference_mode()(partial(_materialised, partial(plain_must3r, model, images)))
-    return torch.inference_mode()(partial(_materialised, partial(model, Views(images))))
+        return torch.no_grad()(partial(_materialised, partial(plain_must3r, model, images)))
+    return torch.no_grad()(partial(_materialised, partial(model, Views(images))))
 
 
 def prepare_both(case: Case, device: str) -> Work:
@@ -100,9 +100,9 @@ def prepare_both(case: Case, device: str) -> Work:
 
 
 def prepare_size(preset: str, over: str, size: int, device: str) -> Callable[[], object]:
-    """Ours with `size` views, or 4 views whose sides have `size` times the preset's."""
+    """Ours with `size` views, or 2 views whose sides have `size` times the preset's."""
     choice = chosen_backbone(preset)
-    views, times = (size, 1) if over == "views" else (4, size)
+    views, times = (size, 1) if over == "views" else (2, size)
     return prepare(Case(preset, views, times * choice.image_width, times * choice.image_height), "ours", device)
 
 

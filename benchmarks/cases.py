@@ -6,7 +6,7 @@ A `prepare` is a function of a module or a `functools.partial` of one: each is c
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -61,6 +61,10 @@ class Case:
     counts: bool = True
     has_memory: bool = True
 
+    @property
+    def title(self) -> str:
+        return self.name
+
 
 @dataclass(frozen=True)
 class Growth:
@@ -73,7 +77,11 @@ class Growth:
     over: str
     sizes: tuple[int, ...]
     prepare: Callable[[int, str], Callable[[], Any]]
-    devices: tuple[Device, ...] = field(default=EVERYWHERE)
+    devices: tuple[Device, ...] = EVERYWHERE
+
+    @property
+    def title(self) -> str:
+        return f"{self.name} over {self.over}"
 
 
 def require(is_right: bool, complaint: str) -> None:

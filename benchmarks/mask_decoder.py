@@ -115,18 +115,18 @@ def prepare_both(size: str, stride: int, views: int, step: str, device: str) -> 
 
 
 def prepare_growth(over: str, number: int, device: str) -> Callable[[], object]:
-    """Decoding at stride 4 with `number` views (and 200 queries), or queries (of 4 views)."""
-    queries, views = (number, 4) if over == "queries" else (200, number)
+    """Decoding at stride 4 with `number` views (and 200 queries), or queries (of 2 views)."""
+    queries, views = (number, 2) if over == "queries" else (200, number)
     config = replace(SIZES["D 256, 9 layers"], queries=queries)
     return _prepare(config, 4, views, lean_decode, device)
 
 
 def cases(full: bool) -> list[Case | Growth]:
     sizes = list(SIZES) if full else ["D 256, 9 layers"]
-    views = 8 if full else 4
+    views = 8 if full else 2
     counts = {"views": (1, 2, 5, 10, 20, 50), "queries": (25, 50, 100, 200, 400)}
     if not full:
-        counts = {"views": (1, 3, 9), "queries": (25, 100, 400)}
+        counts = {"views": (1, 2, 4), "queries": (25, 100, 400)}
     return [
         *(
             Case(

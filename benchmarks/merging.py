@@ -25,7 +25,7 @@ def cases(full: bool) -> list[Case | Growth]:
     views = 8 if full else 2
     counts = {"views": (1, 2, 5, 10, 20, 50), "queries": (25, 50, 100, 200)}
     if not full:
-        counts = {"views": (1, 2, 5), "queries": (25, 50, 100)}
+        counts = {"views": (1, 2, 4), "queries": (25, 50, 100)}
     return [
         Case(f"merging {views}x512x384 200 queries", partial(prepare, views), unit="view"),
         *(Growth("merging", over, sizes, partial(prepare_growth, over)) for over, sizes in counts.items()),
@@ -59,7 +59,7 @@ def prepare(views: int, device: str) -> Work:
 
 
 def prepare_growth(over: str, number: int, device: str) -> Callable[[], object]:
-    views, queries = (number, 100) if over == "views" else (2, number)
+    views, queries = (number, 50) if over == "views" else (1, number)
     things = [index >= 2 for index in range(CLASSES)]
     masks = make_masks(views, queries, device)
     return torch.no_grad()(partial(merge_masks, masks, IMAGE, CLASSES, things, SceneConfig(RULE)))

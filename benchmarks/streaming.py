@@ -26,10 +26,9 @@ FRAMES, KEYFRAMES, RECENT = 200, 24, 2
 
 
 def cases(full: bool) -> list[Case]:
-    return [
-        Case("stream must3r_tiny 128x96", prepare_backbone, unit="frame", calls=FRAMES),
-        Case("online must3r_tiny 128x96", prepare_online, unit="frame", calls=FRAMES, devices=ON_CPU),
-    ]
+    backbone = Case("stream must3r_tiny 128x96", prepare_backbone, unit="frame", calls=FRAMES)
+    whole = Case("online must3r_tiny 128x96", prepare_online, unit="frame", calls=FRAMES, devices=ON_CPU)
+    return [backbone, whole] if full else [backbone]
 
 
 def prepare_backbone(device: str) -> Work:

@@ -47,7 +47,7 @@ class WrongResultError(Pano3DError):
 
 @dataclass(frozen=True)
 class Choice:
-    """What a run measures. only: modules or names of cases; empty = all. code: names the code that is measured."""
+    """What a run measures. only: modules or titles of cases; empty = all. code: names the code that is measured."""
 
     full: bool
     device: Device
@@ -84,14 +84,14 @@ def run(
     is_finished = False
     try:
         for number, target in enumerate(chosen, 1):
-            part = parts / f"{_file_name(target.name)}.json"
+            part = parts / f"{_file_name(target.title)}.json"
             if part.is_file():
-                say(f"[{number}/{len(chosen)}] {target.name}: measured before")
+                say(f"[{number}/{len(chosen)}] {target.title}: measured before")
                 continue
             started = time.perf_counter()
             found = _measure(target, choice)
-            write_whole(part, json.dumps({"name": target.name, **found}, indent=1).encode())
-            say(f"[{number}/{len(chosen)}] {target.name}: {_headline(found)} ({time.perf_counter() - started:.0f} s)")
+            write_whole(part, json.dumps({"name": target.title, **found}, indent=1).encode())
+            say(f"[{number}/{len(chosen)}] {target.title}: {_headline(found)} ({time.perf_counter() - started:.0f} s)")
         is_finished = True
     finally:
         results = _collect(parts, chosen, {**about, "ceilings": asdict(ceilings)}, is_finished)
@@ -113,17 +113,17 @@ def choose(choice: Choice, modules: Sequence[str]) -> list[Case | Growth]:
         module: importlib.import_module(f"benchmarks.{module}").cases(choice.full) for module in modules
     }
     every = [case for cases in found.values() for case in cases]
-    known = {*found, *(case.name for case in every)}
+    known = {*found, *(case.title for case in every)}
     if unknown := [name for name in choice.only if name not in known]:
         raise ConfigError(
             f"benchmarks: no {', '.join(unknown)}; choose modules ({', '.join(found)}) or cases "
-            f"({'; '.join(case.name for case in every)})"
+            f"({'; '.join(case.title for case in every)})"
         )
     wanted = [
         case
         for module, cases in found.items()
         for case in cases
-        if not choice.only or module in choice.only or case.name in choice.only
+        if not choice.only or module in choice.only or case.title in choice.only
     ]
     runnable = [case for case in wanted if choice.device in case.devices]
     if not runnable:
@@ -171,7 +171,7 @@ def _collect(
     """The parts as one document; shares of the ceilings come in here."""
     found = []
     for target in chosen:
-        part = parts / f"{_file_name(target.name)}.json"
+        part = parts / f"{_file_name(target.title)}.json"
         if part.is_file():
             found.append(json.loads(part.read_text()))
     ceilings = about["ceilings"]
@@ -205,5 +205,5 @@ def metrics_of(results: Mapping[str, Any]) -> dict[str, float]:
         if one["over_calls"] is not None:
             found[f"exponent/{name} over calls"] = one["over_calls"]["exponent"]["value"]
     for one in results["growth"]:
-        found[f"exponent/{one['name']} over {one['over']}"] = one["exponent"]["value"]
+        found[f"exponent/{one['name']}"] = one["exponent"]["value"]
     return found

@@ -146,6 +146,6 @@ def _draw_growth(axes: Any, one: Results) -> None:
     middle = [math.exp(sum(map(math.log, values)) / len(values)) for values in (sizes, seconds)]
     axes.loglog(sizes, seconds, "o", color="#1f6feb")
     axes.loglog(sizes, [middle[1] * (size / middle[0]) ** exponent for size in sizes], color="#d1582a", linewidth=1)
-    axes.set_title(f"{one['name']}: {one['over']}^{exponent:.2f}", fontsize=8)
+    axes.set_title(f"{one['name']}: ^{exponent:.2f}", fontsize=8)
     axes.set_xlabel(one["over"])
     axes.set_ylabel("seconds")

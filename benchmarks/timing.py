@@ -37,6 +37,7 @@ class Effort:
 
 QUICK, FULL = Effort(1.0, 3, 10), Effort(10.0, 5, 40)
 GROWTH_CALLS = 3
+LONG = 5.0  # seconds
 
 
 class MeasuredProcessError(Exception):
@@ -64,7 +65,7 @@ def measure(target: Case | Growth, device: str, effort: Effort) -> dict[str, Any
     except EOFError:
         child.join()
         raise MeasuredProcessError(
-            f"{target.name}: its process died with {child.exitcode}; not enough memory?"
+            f"{target.title}: its process died with {child.exitcode}; not enough memory?"
         ) from None
     finally:
         child.kill()  # done, or not wanted any more
@@ -72,7 +73,7 @@ def measure(target: Case | Growth, device: str, effort: Effort) -> dict[str, Any
     if kind == "check":
         raise CheckError(answer)
     if kind == "error":
-        raise MeasuredProcessError(f"{target.name}: {answer}")
+        raise MeasuredProcessError(f"{target.title}: {answer}")
     found: dict[str, Any] = answer
     return found
 
@@ -92,7 +93,7 @@ def _serve(target: Case | Growth, device: str, effort: Effort, threads: int, sen
             found = _measure_growth(target, device)
         answer = ("found", found)
     except CheckError as error:
-        answer = ("check", f"{target.name}: {error}")
+        answer = ("check", f"{target.title}: {error}")
     except Exception as error:
         traceback.print_exc()
         answer = ("error", f"{type(error).__name__}: {error}")
@@ -107,12 +108,19 @@ def _die_with_parent() -> None:
 
 
 def _measure_case(case: Case, device: str, effort: Effort) -> dict[str, Any]:
-    """Peak memory is that of the first call, above what inputs and weights take."""
+    """The first call of each way warms up and is checked, the second tells the peak memory above what inputs and
+    weights take; of a long call the first does, since what a process sets up once is little beside it."""
     work = case.prepare(device)
+    started = time.perf_counter()
     ours, peak = _with_peak(work.ours, device)
     plain, plain_peak = (None, None) if work.plain is None else _with_peak(work.plain, device)
+    is_long = time.perf_counter() - started > LONG
     work.check(ours, plain)
     del ours, plain
+    if case.has_memory and not is_long:
+        _, peak = _with_peak(work.ours, device)
+        if work.plain is not None:
+            _, plain_peak = _with_peak(work.plain, device)
     demand = None
     if case.counts:
         with metering() as demand:

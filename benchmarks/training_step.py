@@ -105,7 +105,7 @@ def prepare_step(backbone: str, scenes: int, views: int, device: str) -> Work:
         total.backward()
         clip_gradients(model, stage.training.optimizer.clip_norm)
         optimizer.step()
-        return float(total)
+        return float(total.detach())
 
     def check(first: float, _: None) -> None:
         require(math.isfinite(first), f"the loss is {first}")
