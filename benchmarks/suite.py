@@ -59,7 +59,6 @@ def run(
     choice: Choice,
     output: Path,
     stages: Callable[[], Sequence[Mapping[str, Any]]],
-    modules: Sequence[str] = MODULES,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Measure what was chosen, and write results.json, table.md and the plots into `output`.
@@ -76,7 +75,7 @@ def run(
     """
     if choice.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("benchmarks on cuda: PyTorch sees no such device here; use --device cpu")
-    chosen = choose(choice, modules)
+    chosen = choose(choice)
     about = {"full": choice.full, "code": choice.code, **machine.describe(choice.device)}
     parts = output / _PARTS
     _keep_only_parts_of(parts, {name: value for name, value in about.items() if name != "load"})
@@ -103,14 +102,14 @@ def run(
     return results
 
 
-def choose(choice: Choice, modules: Sequence[str]) -> list[Case | Growth]:
+def choose(choice: Choice) -> list[Case | Growth]:
     """The cases that are meant by name, on the device, in the order of the modules.
 
     Raises:
         ConfigError: a name that is neither a module nor a case, or a device on which none of them runs.
     """
     found: dict[str, list[Case | Growth]] = {
-        module: importlib.import_module(f"benchmarks.{module}").cases(choice.full) for module in modules
+        module: importlib.import_module(f"benchmarks.{module}").cases(choice.full) for module in MODULES
     }
     every = [case for cases in found.values() for case in cases]
     known = {*found, *(case.title for case in every)}
