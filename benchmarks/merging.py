@@ -1,7 +1,7 @@
 """Masks to one segment per pixel: probabilities one view at a time, against all of them held together.
 
-Images of 512x384, 200 queries that all take part. The twin trades memory for time: it takes each probability once, ours
-twice.
+Images of 512x384, 200 queries that all take part. The twin needs memory for every view, and gains nothing by it: each
+probability is taken once in either way.
 """
 
 from __future__ import annotations

@@ -147,5 +147,7 @@ def _draw_growth(axes: Any, one: Results) -> None:
     axes.loglog(sizes, seconds, "o", color="#1f6feb")
     axes.loglog(sizes, [middle[1] * (size / middle[0]) ** exponent for size in sizes], color="#d1582a", linewidth=1)
     axes.set_title(f"{one['name']}: ^{exponent:.2f}", fontsize=8)
+    axes.set_xticks(sizes, [f"{size:g}" for size in sizes])
+    axes.xaxis.set_minor_formatter("")
     axes.set_xlabel(one["over"])
     axes.set_ylabel("seconds")

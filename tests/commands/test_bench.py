@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import shutil
@@ -163,9 +164,8 @@ def test_the_run_is_recorded(small: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize("full", [False, True])
 def test_every_module_declares_cases_under_names_of_their_own(full: bool) -> None:
-    found = [
-        case for module in suite.MODULES for case in suite.importlib.import_module(f"benchmarks.{module}").cases(full)
-    ]
+    modules = [importlib.import_module(f"benchmarks.{module}") for module in suite.MODULES]
+    found = [case for module in modules for case in module.cases(full)]
     titles = [case.title for case in found]
     assert len(set(titles)) == len(titles)
     assert all(re.fullmatch(r"[\w\-. /:]+", title) for title in titles)
