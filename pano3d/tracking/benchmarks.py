@@ -73,4 +73,4 @@ def _worker_peaks(dataset: str, backbone: str) -> list[float]:
     if not path.is_file():
         return []
     scenes: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return [one["peak_mib"] * 2**20 for each in scenes.values() for one in each]
+    return [float(one["peak_mib"] * 2**20) for each in scenes.values() for one in each]
