@@ -19,11 +19,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from benchmarks import cases as benchmarks
+from benchmarks.cases import Work, require_close
 from benchmarks.measure import cost_of, report
 from pano3d import config
 from pano3d.backbones.must3r import Must3r, select_views
@@ -34,7 +38,7 @@ from pano3d.backbones.must3r_streaming import StreamingConfig, StreamingSession
 from pano3d.backbones.pi3 import Pi3
 from pano3d.backbones.rope import grid_positions
 from pano3d.model import BackboneChoice, Must3rChoice
-from pano3d.types import Views
+from pano3d.types import BackboneOutput, Views
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ QUICK = {"must3r": [Case("must3r_tiny", 8, 128, 96)], "pi3": [Case("pi3_tiny", 8
 
 def chosen_backbone(preset: str) -> BackboneChoice:
     choice: BackboneChoice = config.load(
-        config.compose(Path("params"), [f"backbone={preset}"]), BackboneChoice, "backbone"
+        config.compose(Path(__file__).parents[1] / "params", [f"backbone={preset}"]), BackboneChoice, "backbone"
     )
     return choice
 
@@ -78,11 +82,55 @@ def prepare(case: Case, way: str, device: str) -> Callable[[], object]:
     model = model.eval().to(device)
     images = torch.rand(1, case.views, 3, case.height, case.width).to(device)
     if way == "ours":
-        return torch.inference_mode()(partial(model, Views(images)))
-    functional.scaled_dot_product_attention = materialised_attention  # this process measures nothing else
+        return torch.no_grad()(partial(model, Views(images)))
     if isinstance(model, Must3r):
-        return torch.inference_mode()(partial(plain_must3r, model, images))
-    return torch.inference_mode()(partial(model, Views(images)))
+        return torch.no_grad()(partial(_materialised, partial(plain_must3r, model, images)))
+    return torch.no_grad()(partial(_materialised, partial(model, Views(images))))
+
+
+def prepare_both(case: Case, device: str) -> Work:
+    """Ours and the twin with the same weights and photos."""
+
+    def check(ours: BackboneOutput, plain: Any) -> None:
+        require_close("points", ours.points_camera, plain.points_camera, 1e-3)
+        require_close("confidence", ours.confidence, plain.confidence, 1e-3)
+
+    ours, plain = (prepare(case, way, device) for way in ("ours", "plain"))
+    return Work(ours, check, plain, units=case.views)
+
+
+def prepare_size(preset: str, over: str, size: int, device: str) -> Callable[[], object]:
+    """Ours with `size` views, or 2 views whose sides have `size` times the preset's."""
+    choice = chosen_backbone(preset)
+    views, times = (size, 1) if over == "views" else (2, size)
+    return prepare(Case(preset, views, times * choice.image_width, times * choice.image_height), "ours", device)
+
+
+def cases(full: bool) -> list[benchmarks.Case | benchmarks.Growth]:
+    """Forward passes against the twins, tiny and in a full run released sizes; growth of the tiny ones."""
+    sizes = [case for group in ([QUICK, FULL] if full else [QUICK]) for some in group.values() for case in some]
+    counts = (1, 2, 5, 10, 20, 50) if full else (1, 5, 20, 50)
+    return [
+        *(
+            benchmarks.Case(
+                f"forward {case.preset} {case.views}x{case.width}x{case.height}",
+                partial(prepare_both, case),
+                unit="view",
+            )
+            for case in sizes
+        ),
+        *(
+            benchmarks.Growth(f"forward {preset}", over, values, partial(prepare_size, preset, over))
+            for preset in ("must3r_tiny", "pi3_tiny")
+            for over, values in (("views", counts), ("image side", (1, 2, 3, 4) if full else (1, 2, 3)))
+        ),
+    ]
+
+
+def _materialised(work: Callable[[], object]) -> object:
+    """The call with attention as public code has it without fused kernels."""
+    with mock.patch.object(functional, "scaled_dot_product_attention", materialised_attention):
+        return work()
 
 
 def materialised_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:

@@ -16,12 +16,14 @@ import argparse
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from einops import rearrange
 from torch import Tensor
 from torch.nn import functional
 
+from benchmarks.cases import Case, Growth, Work, require, require_close
 from benchmarks.measure import cost_of, report
 from pano3d.panoptic.attention import sine_position_code
 from pano3d.panoptic.fusion import FeatureFusion, FusionConfig
@@ -39,13 +41,18 @@ SIZES = {
 
 def prepare(size: str, stride: int, views: int, way: str, device: str) -> Callable[[], object]:
     """Weights and inputs, then the measured call."""
+    return _prepare(SIZES[size], stride, views, WAYS[way], device)
+
+
+def _prepare(
+    config: MaskDecoderConfig, stride: int, views: int, way: Callable[..., object], device: str
+) -> Callable[[], object]:
     torch.manual_seed(0)
-    config = SIZES[size]
     network = MaskDecoder(config, num_classes=20).eval().to(device)
     up = 16 // stride
     tokens = torch.randn(1, views, GRID[0] * GRID[1], config.token_width, device=device)
     features = torch.randn(1, views, config.mask_width, up * GRID[0], up * GRID[1], device=device)
-    return torch.no_grad()(partial(WAYS[way], network, tokens, features))
+    return partial(torch.no_grad()(way), network=network, tokens=tokens, features=features)
 
 
 def lean_decode(network: MaskDecoder, tokens: Tensor, features: Tensor) -> Tensor:
@@ -89,6 +96,50 @@ WAYS = {
     "lean masks": lean_masks,
     "plain masks": plain_masks,
 }
+
+
+def prepare_both(size: str, stride: int, views: int, step: str, device: str) -> Work:
+    """Ours and the twin with the same weights and inputs."""
+    lean, plain = (prepare(size, stride, views, f"{way} {step}", device) for way in ("lean", "plain"))
+    features = lean.keywords["features"]  # type: ignore[attr-defined]
+
+    def check(ours: Tensor, theirs: Any) -> None:
+        if step == "decode":
+            logits = torch.einsum("qd,vdhw->qvhw", ours[0], features[0])
+            # A pixel on the threshold of an attention mask may fall either way.
+            require_close("mask logits", logits, theirs[-1][0], 1e-2)
+        else:
+            agreeing = float((ours == theirs).float().mean())
+            require(agreeing > 0.999, f"most probable queries agree on {agreeing:.4f} of the pixels; expected > 0.999")
+
+    return Work(lean, check, plain, units=views)
+
+
+def prepare_growth(over: str, number: int, device: str) -> Callable[[], object]:
+    """Decoding at stride 4 with `number` views (and 200 queries), or queries (of 2 views)."""
+    queries, views = (number, 2) if over == "queries" else (200, number)
+    config = replace(SIZES["D 256, 9 layers"], queries=queries)
+    return _prepare(config, 4, views, lean_decode, device)
+
+
+def cases(full: bool) -> list[Case | Growth]:
+    sizes = list(SIZES) if full else ["D 256, 9 layers"]
+    views = 8 if full else 2
+    counts = {"views": (1, 2, 5, 10, 20, 50), "queries": (25, 50, 100, 200, 400)}
+    if not full:
+        counts = {"views": (1, 2, 4), "queries": (25, 100, 400)}
+    return [
+        *(
+            Case(
+                f"mask decoder {size.replace(',', '')} {views} views {step}",
+                partial(prepare_both, size, 4, views, step),
+                unit="view",
+            )
+            for size in sizes
+            for step in ("decode", "masks")
+        ),
+        *(Growth("mask decoder", over, numbers, partial(prepare_growth, over)) for over, numbers in counts.items()),
+    ]
 
 
 def prepare_whole(size: str, views: int, device: str) -> Callable[[], object]:

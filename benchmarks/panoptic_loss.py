@@ -18,6 +18,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from benchmarks.cases import Case, Growth, Work, require_close
 from benchmarks.measure import cost_of, report
 from pano3d.losses.matching import MaskCostSums, assign_queries, class_cost
 from pano3d.losses.panoptic import PanopticCriterion, PanopticLossConfig
@@ -55,18 +56,49 @@ def make_target(views: int, segments: int, device: str) -> PanopticTarget:
     return PanopticTarget(index, [torch.randint(0, CLASSES, (segments,), device=device)], [things])
 
 
-def _step(criterion: PanopticCriterion, output: MaskOutput, target: PanopticTarget) -> None:
+def prepare_both(stride: int, views: int, segments: int, points: int, device: str) -> Work:
+    """The loss as it trains, and the twin, on the same predictions."""
+    shared, plain = (prepare(way, stride, views, segments, points, device) for way in ("shared", "plain"))
+
+    def check(ours: Tensor, theirs: Tensor) -> None:
+        # Two estimates of one loss, at points drawn for all pairs and for each: so many points leave little between.
+        require_close("loss", ours, theirs, 0.02)
+
+    return Work(shared, check, plain)
+
+
+def prepare_growth(over: str, number: int, device: str) -> Callable[[], object]:
+    """Matching and loss at stride 4 of `number` views, or of 2 views with `number` true segments."""
+    views, segments = (number, 20) if over == "views" else (2, number)
+    return prepare("shared", 4, views, segments, 1024, device)
+
+
+def cases(full: bool) -> list[Case | Growth]:
+    views, points = (8, 4096) if full else (2, 1024)
+    counts = {"views": (1, 2, 5, 10, 20, 50), "segments": (10, 20, 40, 80, 160)}
+    if not full:
+        counts = {"views": (1, 2, 4), "segments": (10, 40, 160)}
+    return [
+        Case(f"matching and loss {views} views stride 4", partial(prepare_both, 4, views, 40, points)),
+        *(Growth("matching and loss", over, sizes, partial(prepare_growth, over)) for over, sizes in counts.items()),
+    ]
+
+
+def _step(criterion: PanopticCriterion, output: MaskOutput, target: PanopticTarget) -> Tensor:
     views = torch.arange(target.segment_index.shape[1])
-    criterion(output, target, views, torch.Generator().manual_seed(0))["total"].backward()
+    total = criterion(output, target, views, torch.Generator().manual_seed(0))["total"]
+    total.backward()
+    return total.detach()
 
 
-def _plain_step(output: MaskOutput, target: PanopticTarget, config: PanopticLossConfig) -> None:
+def _plain_step(output: MaskOutput, target: PanopticTarget, config: PanopticLossConfig) -> Tensor:
     heads = [torch.einsum("bqd,bvdhw->bqvhw", e, output.mask_features)[0] for e in output.mask_embeddings]
     total = sum(
         (_plain_head(logits, classes, target, config) for logits, classes in zip(heads, output.class_logits)),
         torch.zeros((), device=heads[0].device),
     )
     total.backward()
+    return total.detach()
 
 
 def _plain_head(logits: Tensor, classes: Tensor, target: PanopticTarget, config: PanopticLossConfig) -> Tensor:

@@ -10,10 +10,14 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.cases import ON_CPU, Case, Growth, Work, require, require_same
+from pano3d.data.archive import SceneContent
 from pano3d.data.label_spaces import label_space
 from pano3d.data.rooms import QUALITIES, RoomsConfig, SplitSizes, generate_scene
 from pano3d.viz.contact_sheet import contact_sheet, dataset_columns, encode_png
@@ -34,6 +38,55 @@ def seconds_per_frame(quality: str, rooms: int, frames: int) -> list[float]:
         generate_scene(config, 0, "train", index)
         costs.append((time.process_time() - start) / frames)
     return costs
+
+
+def prepare(quality: str, rooms: int, frames: int, device: str) -> Work:
+    """Whole rooms of different kinds; what happens once per process has happened."""
+    settings = rooms_config(quality, frames, 224 if quality == "fine" else 128)
+    generate_scene(rooms_config("fast", 1, 32), 0, "train", 3)
+
+    def generate() -> list[SceneContent]:
+        return [generate_scene(settings, 0, "train", index) for index in range(rooms)]
+
+    def check(scenes: list[SceneContent], _: None) -> None:
+        again = generate_scene(settings, 0, "train", 0)
+        known = [0, *(segment.id for segment in scenes[0].segments)]
+        for first, second in zip(scenes[0].frames, again.frames):
+            require_same("depth of a room made twice", first.depth_mm, second.depth_mm)
+            require_same("ids of a room made twice", first.segment_id, second.segment_id)
+            require(bool(np.isin(first.segment_id, known).all()), "a pixel belongs to a segment that is not listed")
+
+    return Work(generate, check, units=rooms * frames)
+
+
+def prepare_growth(over: str, number: int, device: str) -> Callable[[], object]:
+    """`number` rooms of 2 frames, or one room of `number` frames."""
+    rooms, frames = (number, 2) if over == "scenes" else (1, number)
+    return prepare("fast", rooms, frames, device).ours
+
+
+def cases(full: bool) -> list[Case | Growth]:
+    rooms = 6 if full else 2
+    promised = {"fast": 0.03, "default": 0.15} | ({"fine": None} if full else {})
+    counts = {"scenes": (1, 2, 4, 8), "frames": (1, 5, 10, 20, 50)} if full else {"frames": (1, 5, 20)}
+    return [
+        *(
+            Case(
+                f"rooms {quality}",
+                partial(prepare, quality, rooms, 10),
+                unit="frame",
+                devices=ON_CPU,
+                clock="cpu",
+                limit=limit,
+                counts=False,
+            )
+            for quality, limit in promised.items()
+        ),
+        *(
+            Growth("rooms fast", over, sizes, partial(prepare_growth, over), devices=ON_CPU)
+            for over, sizes in counts.items()
+        ),
+    ]
 
 
 def draw_picture(path: Path) -> None:

@@ -10,8 +10,9 @@ is the share that should stay below 10 %.
 from __future__ import annotations
 
 import argparse
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -22,14 +23,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from benchmarks.cases import Case, Growth, Work, require
 from benchmarks.panoptic_loss import CLASSES, make_target
 from pano3d import config
 from pano3d.losses.must3r_geometry import must3r_geometry_loss
 from pano3d.losses.panoptic import PanopticCriterion, PanopticLossConfig
 from pano3d.losses.pi3_geometry import pi3_geometry_loss
 from pano3d.model import BackboneChoice, HeadConfig, ModelConfig, Must3rChoice, build_model
-from pano3d.types import BackboneOutput, GeometryTarget, MaskOutput, PanopticTarget, Views
+from pano3d.stages.joint_finetune import JointFinetuneConfig
+from pano3d.training.objective import make_objective
+from pano3d.training.optimizer import clip_gradients, make_optimizer
+from pano3d.types import BackboneOutput, Batch, GeometryTarget, MaskOutput, PanopticTarget, Views
 
+PARAMS = Path(__file__).parents[1] / "params"
 GEOMETRY = ("points_world", "points_camera", "confidence", "world_from_camera")
 
 
@@ -67,6 +73,75 @@ class Cut:
     def backward(self) -> None:
         pairs = [(tensor, leaf.grad) for tensor, leaf in self._pairs if leaf.grad is not None]
         torch.autograd.backward([tensor for tensor, _ in pairs], [gradient for _, gradient in pairs])
+
+
+def prepare_step(backbone: str, scenes: int, views: int, device: str) -> Work:
+    """A joint step as training takes it: forward, losses, matching, backward, clipping, the optimiser's step."""
+    settings = config.compose(PARAMS, [f"backbone={backbone}"])
+    stage = config.load(settings, JointFinetuneConfig, "joint_finetune")
+    choice: BackboneChoice = config.load(settings, BackboneChoice, "backbone")
+    head = config.load(settings, HeadConfig, "head")
+    torch.manual_seed(0)
+    model = build_model(ModelConfig(choice, head, "scannet20"), CLASSES).to(device).train()
+    objective = make_objective(stage.mode, choice.geometry_loss, stage.panoptic_loss, stage.geometry_weight)
+    optimizer = make_optimizer(model, stage.training.optimizer)
+    for group in optimizer.param_groups:
+        group["lr"] = 1e-4
+    size = (choice.image_height, choice.image_width)
+    target, geometry = _targets(views, 20, size, device)
+    batch = Batch(
+        Views(torch.rand(scenes, views, 3, *size, device=device)),
+        GeometryTarget(*(value.expand(scenes, *value.shape[1:]) for value in vars(geometry).values())),
+        PanopticTarget(
+            target.segment_index.expand(scenes, -1, -1, -1), target.class_id * scenes, target.is_thing * scenes
+        ),
+        ["noise"] * scenes,
+    )
+    before = {name: value.detach().clone() for name, value in model.named_parameters()}
+
+    def step() -> float:
+        optimizer.zero_grad()
+        total = objective(model, batch, torch.Generator().manual_seed(0))["total"]
+        total.backward()
+        clip_gradients(model, stage.training.optimizer.clip_norm)
+        optimizer.step()
+        return float(total.detach())
+
+    def check(first: float, _: None) -> None:
+        require(math.isfinite(first), f"the loss is {first}")
+        moved = {name.split(".")[0] for name, value in model.named_parameters() if not torch.equal(value, before[name])}
+        parts = {name.split(".")[0] for name in before}
+        require(moved == parts, f"a step moved {sorted(moved)}; expected every part of {sorted(parts)}")
+        losses = [first, *(step() for _ in range(5))]
+        require(losses[-1] < losses[0], f"the loss of one batch does not fall within six steps: {losses}")
+
+    def shares() -> dict[str, float]:
+        points = settings["joint_finetune"]["panoptic_loss"]["points"]
+        steps = [step_of(settings, views, points, 20, device) for _ in range(3)]
+        best = min(steps, key=lambda one: sum(one.values()))
+        return {f"share of {part}": seconds / sum(best.values()) for part, seconds in best.items()}
+
+    return Work(step, check, figures=shares)
+
+
+def prepare_growth(over: str, number: int, device: str) -> Callable[[], object]:
+    """A step on `number` scenes of 2 views, or on one scene of `number` views."""
+    scenes, views = (number, 2) if over == "scenes" else (1, number)
+    return prepare_step("must3r_tiny", scenes, views, device).ours
+
+
+def cases(full: bool) -> list[Case | Growth]:
+    counts = {"scenes": (1, 2, 4, 8), "views": (2, 4, 8, 16)} if full else {"scenes": (1, 2, 4)}
+    return [
+        *(
+            Case(f"joint step {name} 8 views", partial(prepare_step, name, 1, 8))
+            for name in ("must3r_tiny", "pi3_tiny")
+        ),
+        *(
+            Growth("joint step must3r_tiny", over, sizes, partial(prepare_growth, over))
+            for over, sizes in counts.items()
+        ),
+    ]
 
 
 def step_of(settings: dict[str, Any], views: int, points: int, segments: int, device: str) -> dict[str, float]:
@@ -129,7 +204,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="the step with the least total counts")
     chosen = parser.parse_args()
     words = [*chosen.override, f"backbone={chosen.backbone}", f"head.decoder.queries={chosen.queries}"]
-    settings = config.compose(Path("params"), words)
+    settings = config.compose(PARAMS, words)
     for points in chosen.points or [settings["joint_finetune"]["panoptic_loss"]["points"]]:
         steps = [step_of(settings, chosen.views, points, chosen.segments, chosen.device) for _ in range(chosen.repeats)]
         best = min(steps, key=lambda step: sum(step.values()))

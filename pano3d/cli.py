@@ -40,6 +40,7 @@ COMMANDS = {
     "score": "the evaluate metrics of any model on any scene archives",
     "doctor": "check the installation and say how to mend what is wrong",
     "completion": "a completion script for bash, zsh or tcsh",
+    "bench": "how fast, how lean, how it grows, against plain twins and the machine's ceilings",
     "summary": "the numbers of a reproduction, and where to look further",
     "verify": "compare a reproduction's metrics with the committed ones",
     "import-weights": "an official MUSt3R or Pi3 checkpoint as a model folder of ours",

@@ -55,31 +55,41 @@ def class_scores(class_logits: Float[Tensor, "q k"], has_no_object: bool) -> Cla
 
 
 @dataclass(frozen=True)
-class _Areas:
-    """Pixels of each kept query over all views: own (it wins), overlap (it wins and is above the threshold), whole."""
+class _Contest:
+    """Who wins each pixel, and what each kept query got over all views.
 
+    winner: (V H W) row of the query. prob: (V H W) its probability. own: pixels where it wins; overlap: where it wins
+    and is above the threshold; whole: of its mask.
+    """
+
+    winner: Int[Tensor, "v h w"]
+    prob: Float[Tensor, "v h w"]
     own: Int[Tensor, " n"]
     overlap: Int[Tensor, " n"]
     whole: Int[Tensor, " n"]
 
 
-def _count_areas(
+def _contest(
     probabilities: MaskProbabilities,
     num_views: int,
     queries: Tensor,
     weight: Tensor,
     mask_threshold: float,
     whole_threshold: float,
-) -> _Areas:
+) -> _Contest:
     totals = [torch.zeros(len(queries), dtype=torch.long, device=queries.device) for _ in range(3)]
+    winners, probs_of_winners = [], []
     for view in range(num_views):
         probs = probabilities(view, queries)
         winner = (probs * weight[:, None, None]).argmax(0)
-        above = probs.gather(0, winner[None])[0] >= mask_threshold
+        prob = probs.gather(0, winner[None])[0]
+        winners.append(winner.int())  # kept for painting: half the size
+        probs_of_winners.append(prob)
+        above = prob >= mask_threshold
         totals[0] += torch.bincount(winner.flatten(), minlength=len(queries))
         totals[1] += torch.bincount(winner[above], minlength=len(queries))
         totals[2] += (probs >= whole_threshold).sum((1, 2))
-    return _Areas(*totals)
+    return _Contest(torch.stack(winners), torch.stack(probs_of_winners), *totals)
 
 
 def merge_standard(
@@ -101,9 +111,9 @@ def merge_standard(
     weight = scores.score[queries]
     if not len(queries):
         return nothing_merged(probabilities, num_views, queries, 0.0)
-    areas = _count_areas(probabilities, num_views, queries, weight, mask_threshold, mask_threshold)
-    accepted = (areas.own > 0) & (areas.whole > 0) & (areas.overlap > 0)
-    accepted &= areas.own / areas.whole.clamp_min(1) >= overlap_threshold
+    contest = _contest(probabilities, num_views, queries, weight, mask_threshold, mask_threshold)
+    accepted = (contest.own > 0) & (contest.whole > 0) & (contest.overlap > 0)
+    accepted &= contest.own / contest.whole.clamp_min(1) >= overlap_threshold
     segments: list[MergedSegment] = []
     stuff: dict[int, int] = {}
     id_of_query = torch.zeros(len(queries), dtype=torch.long, device=queries.device)
@@ -119,7 +129,7 @@ def merge_standard(
             stuff[class_id] = segment.id
         segments.append(segment)
         id_of_query[row] = segment.id
-    return _paint(probabilities, num_views, queries, weight, id_of_query, segments, mask_threshold, 0.0)
+    return _paint(contest, id_of_query, segments, mask_threshold, 0.0)
 
 
 def merge_passes(
@@ -140,38 +150,27 @@ def merge_passes(
     for _ in range(passes):
         if not len(queries):
             return nothing_merged(probabilities, num_views, queries, void_confidence)
-        areas = _count_areas(probabilities, num_views, queries, scores.score[queries], mask_threshold, 0.5)
-        survives = (areas.overlap > 0) & (areas.overlap / areas.whole.clamp_min(1) >= overlap_threshold)
-        last, queries = queries, queries[survives]
+        contest = _contest(probabilities, num_views, queries, scores.score[queries], mask_threshold, 0.5)
+        survives = (contest.overlap > 0) & (contest.overlap / contest.whole.clamp_min(1) >= overlap_threshold)
+        queries = queries[survives]
     kept = survives
     id_of_query = torch.where(kept, torch.cumsum(kept, 0), 0)
     segments = [
         MergedSegment(number + 1, query, int(scores.class_id[query]), float(scores.score[query]))
         for number, query in enumerate(queries.tolist())
     ]
-    weight = scores.score[last]
-    return _paint(probabilities, num_views, last, weight, id_of_query, segments, mask_threshold, void_confidence)
+    return _paint(contest, id_of_query, segments, mask_threshold, void_confidence)
 
 
 def _paint(
-    probabilities: MaskProbabilities,
-    num_views: int,
-    queries: Tensor,
-    weight: Tensor,
+    contest: _Contest,
     id_of_query: Tensor,
     segments: list[MergedSegment],
     mask_threshold: float,
     void_confidence: float,
 ) -> MergedMasks:
-    ids, confidences = [], []
-    for view in range(num_views):
-        probs = probabilities(view, queries)
-        winner = (probs * weight[:, None, None]).argmax(0)
-        prob = probs.gather(0, winner[None])[0]
-        segment_id = torch.where(prob >= mask_threshold, id_of_query[winner], 0)
-        ids.append(segment_id)
-        confidences.append(torch.where(segment_id > 0, prob, void_confidence))
-    return MergedMasks(torch.stack(ids), torch.stack(confidences), segments)
+    segment_id = torch.where(contest.prob >= mask_threshold, id_of_query[contest.winner], 0)
+    return MergedMasks(segment_id, torch.where(segment_id > 0, contest.prob, void_confidence), segments)
 
 
 def nothing_merged(

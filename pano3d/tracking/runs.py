@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pano3d import config
+from pano3d.processes import peak_bytes
 from pano3d.tracking import identity, outbox, processes, store, watchdog
 from pano3d.tracking.outbox import Outbox
 from pano3d.types import Interrupted
@@ -25,6 +26,7 @@ _logger = logging.getLogger(__name__)
 FLUSH_EVERY = 5.0  # seconds
 FLUSH_AT = 500  # values; MLflow takes 1000 at once
 SAMPLE_EVERY = 10.0  # seconds between looks at the machine
+PEAK_MEMORY = "system/peak_memory_megabytes"  # of the stage's process or its largest child
 _LONGEST_PARAMETER = 500
 
 # Stages that both backbones share: they are handed one backbone's file and read nothing about the backbone in it.
@@ -206,6 +208,17 @@ def _machine() -> dict[str, float]:
     return found
 
 
+def _peak_megabytes() -> float:
+    """The most that this process, or one of the children it has waited for, has held."""
+    own = peak_bytes()
+    try:
+        import resource
+    except ImportError:  # Windows
+        return own / 1e6
+    unit = 1 if sys.platform == "darwin" else 1024
+    return max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit) / 1e6
+
+
 @contextmanager
 def run(
     stage: str,
@@ -260,6 +273,7 @@ def run(
         status = "FAILED"
         raise
     finally:
+        recorder.log(PEAK_MEMORY, _peak_megabytes())
         if recorder.end(status, parent_id):
             witness.kill()
             witness.wait()

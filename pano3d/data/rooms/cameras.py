@@ -97,6 +97,13 @@ class _Probe:
         return owner.reshape(shape), hits.t.reshape(shape)
 
 
+def _shares(owner: NDArray[np.int32], objects: int) -> NDArray[np.float64]:
+    """(poses, objects) share of the rays of each pose that met each object."""
+    poses, rays = owner.shape
+    slot = owner + 1 + (objects + 1) * np.arange(poses)[:, None]  # slot 0 is for misses
+    return np.bincount(slot.ravel(), minlength=poses * (objects + 1)).reshape(poses, -1)[:, 1:] / rays
+
+
 def _standing_points(plan: RoomPlan, full: RayScene, generator: Generator) -> NDArray[np.float64]:
     """(N 3) eye positions at hand height, away from walls and furniture; nearer where the room is small."""
     size = plan.size
@@ -152,7 +159,7 @@ def _targets(plan: RoomPlan, eyes: NDArray[np.float64], generator: Generator) ->
 
 def _choose_keys(owner: NDArray[np.int32], depth: FloatArray, count: int, objects: int) -> list[int]:
     """Greedy cover: views that show much of things shown least so far."""
-    share = np.stack([(owner == index).mean(1) for index in range(objects)], 1)
+    share = _shares(owner, objects)
     seen = np.minimum(share[:, _STUFF:] / 0.02, 1)
     blank = share[:, 0] + share[:, 2]
     usable = (np.quantile(depth, 0.02, axis=1) > 0.5) & (share.max(1) < 0.7)
@@ -223,7 +230,10 @@ def _path(
 def _is_good(probe: _Probe, full: RayScene, poses: list[NDArray[np.float64]], objects: int) -> NDArray[np.bool_]:
     """Poses outside of furniture which see several things, none of them filling the picture."""
     owner, depth = probe.see(poses)
-    share = np.stack([(owner == index).mean(1) for index in range(objects)], 1)
-    eyes = np.array([pose[:3, 3] for pose in poses], np.float32)
-    free = full.distance(eyes) > 0.13
-    return free & (depth.min(1) > 0.28) & ((share > 0.005).sum(1) >= 5) & (share.max(1) < 0.8)
+    share = _shares(owner, objects)
+    good = (depth.min(1) > 0.28) & ((share > 0.005).sum(1) >= 5) & (share.max(1) < 0.8)
+    # Distances are dear: only where all else is well.
+    rows = np.flatnonzero(good)
+    if len(rows):
+        good[rows] = full.distance(np.array([poses[row][:3, 3] for row in rows], np.float32)) > 0.13
+    return good

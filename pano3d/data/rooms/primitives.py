@@ -114,6 +114,7 @@ class ObjectMesh:
         self._triangles: list[NDArray[np.int32]] = []
         self._material: list[NDArray[np.int32]] = []
         self._count = 0
+        self._bounds: list[tuple[FloatArray, FloatArray]] = []
 
     def add(self, vertices: NDArray[Any], normals: NDArray[Any], triangles: NDArray[np.int32], material: int) -> None:
         """Append a part. Triangles without area (poles of lathes) are dropped, and all are turned to their normals."""
@@ -142,8 +143,9 @@ class ObjectMesh:
 
     def bounds(self) -> tuple[FloatArray, FloatArray]:
         """Lowest and highest corner of what has been added."""
-        vertices = np.concatenate(self._vertices)
-        return vertices.min(0), vertices.max(0)
+        self._bounds += [(part.min(0), part.max(0)) for part in self._vertices[len(self._bounds) :]]
+        lowest, highest = zip(*self._bounds)
+        return np.min(lowest, axis=0), np.max(highest, axis=0)
 
     def box(self, x: Interval, y: Interval, z: Interval, material: int, cell: float | None = None) -> None:
         """An axis-aligned box with flat faces."""
