@@ -67,6 +67,7 @@ def run(params: Path, data: Path, start: Path, model: Path, output: Path, result
         }
         metrics = {
             **rounded_metrics(totals["joint"].values, (*GEOMETRY_METRICS, *PANOPTIC_METRICS)),
+            **group_scores(totals["joint"], labels),
             "geometry_init": rounded_metrics(totals["geometry_init"].values, GEOMETRY_METRICS),
             "scenes": len(paths),
         }
@@ -121,6 +122,19 @@ def _costs(scenes: Sequence[EvaluatedScene]) -> list[dict[str, Any]]:
     return [
         {"name": s.scores.name, "seconds": round(s.seconds, 2), "peak_mib": round(s.peak_bytes / 2**20)} for s in scenes
     ]
+
+
+def group_scores(scores: DatasetScores, labels: LabelSpace) -> dict[str, float]:
+    """Means over ScanNet200's head, common and tail classes, of those that occur: `miou_head` and the like. Empty for
+    label spaces without groups; a group of which no class occurs has none."""
+    tables = {"pq_coco": scores.class_pq, "miou": scores.class_iou, "miou_3d": scores.class_iou_3d}
+    found = {}
+    for group, members in labels.groups.items():
+        for name, table in tables.items():
+            known = table[list(members)][np.isfinite(table[list(members)])]
+            if len(known):
+                found[f"{name}_{group}"] = round(float(known.mean()), 4)
+    return found
 
 
 def _class_table(scores: DatasetScores, labels: LabelSpace) -> list[dict[str, Any]]:
