@@ -75,6 +75,7 @@ def run(params: Path, data: Path, start: Path, model: Path, control: Path, outpu
         joint = totals.pop("joint")
         metrics = {
             **rounded_metrics(joint.values, (*GEOMETRY_METRICS, *PANOPTIC_METRICS)),
+            **group_scores(joint, labels),
             **{name: rounded_metrics(total.values, GEOMETRY_METRICS) for name, total in totals.items()},
             "scenes": len(paths),
         }
@@ -155,6 +156,19 @@ def _costs(scenes: Sequence[EvaluatedScene]) -> list[dict[str, Any]]:
         }
         for scene in scenes
     ]
+
+
+def group_scores(scores: DatasetScores, labels: LabelSpace) -> dict[str, float]:
+    """Means over ScanNet200's head, common and tail classes, of those that occur: `miou_head` and the like. Empty for
+    label spaces without groups; a group of which no class occurs has none."""
+    tables = {"pq_coco": scores.class_pq, "miou": scores.class_iou, "miou_3d": scores.class_iou_3d}
+    found = {}
+    for group, members in labels.groups.items():
+        for name, table in tables.items():
+            known = table[list(members)][np.isfinite(table[list(members)])]
+            if len(known):
+                found[f"{name}_{group}"] = round(float(known.mean()), 4)
+    return found
 
 
 def _class_table(scores: DatasetScores, labels: LabelSpace) -> list[dict[str, Any]]:

@@ -7,8 +7,9 @@ import json
 import os
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import get_context
@@ -167,15 +168,16 @@ def _executor(workers: int) -> AbstractContextManager[Executor]:
     return ProcessPoolExecutor(count, mp_context=get_context("forkserver"), initializer=_start_worker)
 
 
-def _cluster(address: str) -> AbstractContextManager[Executor]:
+@contextmanager
+def _cluster(address: str) -> Iterator[Executor]:
     try:
         from distributed import Client
     except ImportError as error:
         raise ConfigError(
             f"PANO3D_CLUSTER is {address}, but `distributed` is not installed; pip install 'pano3d[cluster]'"
         ) from error
-    executor: AbstractContextManager[Executor] = Client(address).get_executor(pure=False)
-    return executor
+    with Client(address) as client, client.get_executor(pure=False) as executor:
+        yield executor
 
 
 def _start_worker() -> None:

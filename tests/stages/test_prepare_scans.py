@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -133,3 +134,17 @@ def test_what_is_missing_is_said_before_anything_is_read(
     with pytest.raises(ConfigError, match="PANO3D_SCANNET_ROOT is not set"):
         prepare.run(write_params(tmp_path), output)
     assert not output.exists()
+
+
+def test_a_dask_cluster_prepares_the_same_archives(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    distributed = pytest.importorskip("distributed", reason="pip install 'pano3d[cluster]'")
+    params, output = write_params(tmp_path), tmp_path / "prepared"
+    prepare.run(params, output)
+    here = dict(read_manifest(output)[["scene", "sha256"]].to_numpy())
+    shutil.rmtree(tmp_path / "work")
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=False, host="127.0.0.1", protocol="tcp://", dashboard_address=None
+    ) as cluster:
+        monkeypatch.setenv("PANO3D_CLUSTER", cluster.scheduler_address)
+        prepare.run(params, output)
+    assert dict(read_manifest(output)[["scene", "sha256"]].to_numpy()) == here
