@@ -23,6 +23,7 @@ from pano3d.types import DataError
 # errors that are left when the least sure points go first and when the worst do (0 = confidence knows the error).
 COLUMNS = (
     ("pq_scene", "PQ scene", True),
+    ("miou", "mIoU", True),
     ("miou_3d", "mIoU 3D", True),
     ("ap50_agnostic", "AP50 agnostic", True),
     ("abs_rel", "AbsRel", False),
@@ -180,9 +181,9 @@ def figure(rows: Sequence[Row]) -> bytes:
 
     variants = list(dict.fromkeys(row.variant for row in rows))
     backbones = list(dict.fromkeys(row.backbone for row in rows))
-    drawing, panels = pyplot.subplots(2, 4, figsize=(16, 3 + 0.5 * len(variants)), sharey=True)
+    drawing, panels = pyplot.subplots(3, 3, figsize=(13, 4 + 0.75 * len(variants)), sharey=True)
     height = 0.8 / len(backbones)
-    for panel, (name, title, _) in zip(panels.flat, COLUMNS):
+    for panel, (name, title, _) in zip(panels.flat, COLUMNS, strict=True):
         for offset, backbone in enumerate(backbones):
             found = [
                 (variants.index(r.variant), *r.values[name])

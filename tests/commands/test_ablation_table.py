@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pano3d.commands.ablation_table import Run, cells, figure, markdown, read_runs, summarise
+from pano3d.commands.ablation_table import COLUMNS, Run, cells, figure, markdown, read_runs, summarise
 from pano3d.types import DataError
 
 
@@ -58,7 +58,13 @@ def test_a_panoptic_half_that_was_never_trained_has_no_scores() -> None:
 
 
 def test_the_figure_draws_also_where_something_is_missing() -> None:
-    rows = summarise([run("joint", 0, pq_scene=0.1), run("frozen", 0, failure="x"), run("joint", 0, backbone="pi3")])
+    rows = summarise(
+        [
+            run("joint", 0, **{name: 0.1 for name, _, _ in COLUMNS}),
+            run("frozen", 0, failure="x"),
+            run("joint", 0, backbone="pi3"),
+        ]
+    )
     assert figure(rows).startswith(b"\x89PNG")
 
 
