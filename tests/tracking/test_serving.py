@@ -26,11 +26,11 @@ JSON = {"content-type": "application/json"}
 @pytest.fixture
 def client(opened: store.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seen: dict[str, Any]) -> Iterator[Any]:
     """MLflow's own scoring application around a registered model, as `mlflow models serve` runs it."""
+    registry.register(candidate(tmp_path / "a"))  # imports mlflow.pyfunc, whose remarks about itself it keeps quiet
     import mlflow
     from mlflow.pyfunc import scoring_server
     from starlette.testclient import TestClient
 
-    registry.register(candidate(tmp_path / "a"))
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
     with registry.mlflow_at(opened.uri):
         model = mlflow.pyfunc.load_model("models:/pano3d-must3r@challenger")
