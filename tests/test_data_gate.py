@@ -30,7 +30,7 @@ RUNS = """
 import json
 from pano3d.tracking import store
 opened = store.open_store()
-runs = opened.client.search_runs([opened.experiment_id])
+runs = opened.client.search_runs(opened.experiments())
 print(json.dumps([[run.info.run_name, run.info.status] for run in runs]))
 """
 

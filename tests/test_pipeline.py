@@ -40,7 +40,7 @@ def runs(reproduced: tuple[Path, str]) -> dict[str, Any]:
 import json
 from pano3d.tracking import store
 opened = store.open_store()
-found = opened.client.search_runs([opened.experiment_id])
+found = opened.client.search_runs(opened.experiments())
 aliased = [opened.client.get_model_version_by_alias(name, "challenger") for name in ("pano3d-must3r", "pano3d-pi3")]
 runs = [
     {"name": r.info.run_name, "status": r.info.status, "tags": r.data.tags, "metrics": r.data.metrics} for r in found

@@ -1,4 +1,4 @@
-"""An ablation in the tracking store: one run, and under it one per variant."""
+"""An ablation in the tracking store: an experiment with one run, and under it one per variant."""
 
 from __future__ import annotations
 
@@ -33,9 +33,12 @@ def record(name: str, variants: Sequence[Variant], artifacts: Sequence[Path]) ->
         return None
     opened = store.open_store()
     with opened.lock():
-        parent = _run(opened, {"kind": "ablation", "ablation": name}, f"ablation {name}")
+        place = opened.experiment(f"ablation/{name}")
+        parent = _run(opened, place, {"kind": "ablation", "ablation": name}, f"ablation {name}")
         children = [
-            _run(opened, {"kind": "variant", "ablation": name, "mlflow.parentRunId": parent, **one.tags}, one.name)
+            _run(
+                opened, place, {"kind": "variant", "ablation": name, "mlflow.parentRunId": parent, **one.tags}, one.name
+            )
             for one in variants
         ]
     for one, child in zip(variants, children, strict=True):
@@ -50,14 +53,14 @@ def record(name: str, variants: Sequence[Variant], artifacts: Sequence[Path]) ->
     return parent
 
 
-def _run(opened: store.Store, tags: Mapping[str, str], name: str) -> str:
-    """The run with these tags, made where there is none. Call with the lock held."""
+def _run(opened: store.Store, place: str, tags: Mapping[str, str], name: str) -> str:
+    """The run of an experiment with these tags, made where there is none. Call with the lock held."""
     identifying = {tag: value for tag, value in tags.items() if tag != "seeds"}
     wanted = " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in identifying.items())
-    found = opened.client.search_runs([opened.experiment_id], wanted)
+    found = opened.client.search_runs([place], wanted)
     if found:
         run_id = str(found[0].info.run_id)
         for tag, value in tags.items():
             opened.client.set_tag(run_id, tag, value)
         return run_id
-    return str(opened.client.create_run(opened.experiment_id, tags=dict(tags), run_name=name).info.run_id)
+    return str(opened.client.create_run(place, tags=dict(tags), run_name=name).info.run_id)

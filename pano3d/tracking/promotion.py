@@ -312,7 +312,7 @@ def _record(opened: Store, stage: str, outcome: Outcome, about: Mapping[str, str
         "reasons": "; ".join(verdict.reasons)[:_LONGEST_TAG] or "none",
     }
     named = f"{stage} {outcome.name} {outcome.number}"
-    run = opened.client.create_run(opened.experiment_id, tags=tags, run_name=named)
+    run = opened.client.create_run(opened.experiment(stage), tags=tags, run_name=named)
     run_id = str(run.info.run_id)
     opened.client.log_dict(run_id, {**about, **asdict(outcome)}, "verdict.json")
     for one in verdict.comparisons:

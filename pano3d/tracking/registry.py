@@ -268,10 +268,10 @@ def mlflow_at(uri: str) -> Iterator[None]:
 
 
 def signature() -> Any:
-    """images (V, H, W, 3) uint8 in; the arrays of a PanopticScene out."""
+    """images (V, H, W, 3) uint8 in, or the parameter `encoded`; the arrays of a PanopticScene out."""
     import numpy as np
     from mlflow.models import ModelSignature
-    from mlflow.types import Schema, TensorSpec
+    from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
 
     def spec(name: str, dtype: type, *shape: int) -> Any:
         return TensorSpec(np.dtype(dtype), shape, name)
@@ -295,6 +295,7 @@ def signature() -> Any:
                 spec("segments_score", np.float64, -1),
             ]
         ),
+        params=ParamSchema([ParamSpec("encoded", "string", [], shape=(-1,))]),
     )
 
 

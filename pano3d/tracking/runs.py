@@ -1,4 +1,4 @@
-"""One MLflow run per stage, under one parent per reproduction."""
+"""One MLflow run per stage, in the experiment of the stage and under one parent per reproduction."""
 
 from __future__ import annotations
 
@@ -256,7 +256,8 @@ def run(
         resumed = run_id is not None and _resume(opened, run_id)
     if not resumed:
         about = {**named, **processes.this_process(), "stage": stage, "mlflow.parentRunId": parent_id}
-        run_id = opened.client.create_run(opened.experiment_id, tags=about, run_name=_name(stage, named)).info.run_id
+        created = opened.client.create_run(opened.experiment(stage), tags=about, run_name=_name(stage, named))
+        run_id = created.info.run_id
     recorder = MlflowRecorder(opened, str(run_id))
     witness = watchdog.start(opened.uri, recorder.run_id)
     recorder.set_tags(tags or {})
@@ -336,7 +337,7 @@ def _resume(opened: store.Store, run_id: str) -> bool:
 def search(opened: store.Store, tags: Mapping[str, str], *conditions: str) -> list[Any]:
     """Runs with these tags, newest first."""
     wanted = " and ".join([*conditions, *(f"tags.`{name}` = '{value}'" for name, value in tags.items())])
-    return list(opened.client.search_runs([opened.experiment_id], wanted, order_by=["attributes.start_time DESC"]))
+    return list(opened.client.search_runs(opened.experiments(), wanted, order_by=["attributes.start_time DESC"]))
 
 
 def _name(stage: str, named: Mapping[str, str]) -> str:

@@ -3,6 +3,12 @@
 MLflow copies this file beside the model and executes it; nothing of ours imports it.
 """
 
+import base64
+import binascii
+import io
+import tempfile
+import warnings
+from pathlib import Path
 from typing import Any
 
 import mlflow.models
@@ -10,15 +16,23 @@ import mlflow.pyfunc
 import numpy as np
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from PIL import Image
 
 # Checked before anything is computed: memory grows with views times pixels, and a worker that runs out of it dies.
 MAX_VIEWS = 64
 MAX_SIDE = 1024  # pixels
 MAX_PIXELS = 64 * 512 * 384  # of all views together
+MAX_BYTES = 64 * 2**20  # of all encoded images together
+MAX_PHOTO_PIXELS = 64_000_000  # of one encoded image, by its header: a few bytes can unfold to any number of them
+ENCODINGS = ("JPEG", "PNG", "WEBP")
 
 
 class ServedModel(mlflow.pyfunc.PythonModel):
-    """images (V, H, W, 3) uint8 -> the arrays of one PanopticScene."""
+    """images (V, H, W, 3) uint8 -> the arrays of one PanopticScene.
+
+    Or photos of any size, as base64 of JPEG, PNG or WebP files, in the parameter `encoded`. MLflow insists on an input:
+    it is one pixel then, (1, 1, 1, 3), and not looked at.
+    """
 
     def load_context(self, context: Any) -> None:
         import pano3d
@@ -29,11 +43,15 @@ class ServedModel(mlflow.pyfunc.PythonModel):
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
         from pano3d.types import Pano3DError
 
-        images = _checked(model_input)
+        encoded = (params or {}).get("encoded")
+        encoded = [] if encoded is None else list(encoded)
+        if encoded and np.shape(model_input) != (1, 1, 1, 3):
+            raise _refusal(f"expected one pixel as input beside encoded images, got {np.shape(model_input)}")
         try:
+            images = _checked(self._decoded(encoded) if encoded else model_input)
             scene = self._reconstructor.reconstruct(images)
         except Pano3DError as error:  # such as a size the network cannot take
-            raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from error
+            raise _refusal(str(error)) from error
         return {
             "points_world": scene.points_world,
             "depth": scene.depth,
@@ -50,21 +68,58 @@ class ServedModel(mlflow.pyfunc.PythonModel):
             "segments_score": np.array([segment.score for segment in scene.segments], dtype=np.float64),
         }
 
+    def _decoded(self, encoded: list[Any]) -> Any:
+        """(V, H, W, 3) uint8 at the network's size; one photo that cannot be read refuses all."""
+        from pano3d.photos import read_photos
+
+        if len(encoded) > MAX_VIEWS:
+            raise _refusal(f"{len(encoded)} encoded images are too many: at most {MAX_VIEWS}")
+        if sum(map(len, encoded)) * 3 // 4 > MAX_BYTES:
+            raise _refusal(f"the encoded images have more than {MAX_BYTES} bytes together; send fewer or smaller ones")
+        with tempfile.TemporaryDirectory() as folder:
+            paths = [Path(folder) / f"image_{number}" for number in range(len(encoded))]
+            for path, text in zip(paths, encoded, strict=True):
+                path.write_bytes(_unwrapped(text, path.name))
+            width, height = self._reconstructor.image_width, self._reconstructor.image_height
+            photos = read_photos(paths, width, height)
+        if photos.left_out:
+            raise _refusal("; ".join(f"{Path(path).name}: {why}" for path, why in photos.left_out.items()))
+        return photos.colors
+
+
+def _refusal(reason: str) -> MlflowException:
+    return MlflowException(reason, error_code=INVALID_PARAMETER_VALUE)
+
+
+def _unwrapped(text: str, name: str) -> bytes:
+    """The bytes behind base64, once their header shows an image of a size that may be decoded."""
+    try:
+        content = base64.b64decode(text, validate=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of sizes that are judged here
+            with Image.open(io.BytesIO(content), formats=ENCODINGS) as image:
+                width, height = image.size
+    except (binascii.Error, ValueError) as error:
+        raise _refusal(f"{name}: expected base64 of a file ({error})") from None
+    except Image.DecompressionBombError:
+        raise _refusal(f"{name}: more than {MAX_PHOTO_PIXELS} pixels; shrink it") from None
+    except (OSError, SyntaxError, EOFError):  # what Pillow raises for what is none
+        raise _refusal(f"{name}: expected an image, one of {', '.join(ENCODINGS)}") from None
+    if width * height > MAX_PHOTO_PIXELS:
+        raise _refusal(f"{name}: {width}x{height} is more than {MAX_PHOTO_PIXELS} pixels; shrink it")
+    return content
+
 
 def _checked(model_input: Any) -> Any:
     """The images as an array within the limits; an answer of the 400s for anything else."""
     images = np.asarray(model_input)
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3 or images.size == 0:
-        raise MlflowException(
-            f"expected uint8 images (V, H, W, 3) of one scene, got {images.dtype} {images.shape}",
-            error_code=INVALID_PARAMETER_VALUE,
-        )
+        raise _refusal(f"expected uint8 images (V, H, W, 3) of one scene, got {images.dtype} {images.shape}")
     views, height, width = images.shape[:3]
     if views > MAX_VIEWS or max(height, width) > MAX_SIDE or views * height * width > MAX_PIXELS:
-        raise MlflowException(
+        raise _refusal(
             f"{views} images of {width}x{height} are too much: at most {MAX_VIEWS} images, {MAX_SIDE} pixels a side "
-            f"and {MAX_PIXELS} pixels together; send fewer or smaller ones",
-            error_code=INVALID_PARAMETER_VALUE,
+            f"and {MAX_PIXELS} pixels together; send fewer or smaller ones"
         )
     return images
 

@@ -15,6 +15,7 @@ from typing import Any
 from pano3d.types import Pano3DError
 
 EXPERIMENT = "pano3d"
+"""Reproductions lie in it; those of a stage in `pano3d/STAGE`, an ablation in `pano3d/ablation/NAME`."""
 
 
 class TrackingError(Pano3DError):
@@ -33,6 +34,16 @@ class Store:
     def lock(self) -> contextlib.AbstractContextManager[None]:
         """Held by one process of this machine at a time."""
         return _lock(self.lock_file)
+
+    def experiment(self, name: str) -> str:
+        """Id of the experiment `pano3d/NAME`, made where there is none."""
+        database = Path(self.uri.removeprefix("sqlite:///")) if self.uri.startswith("sqlite:///") else None
+        return _find_or_create(self.client, f"{EXPERIMENT}/{name}", database)
+
+    def experiments(self) -> list[str]:
+        """Ids of all experiments of ours."""
+        found = self.client.search_experiments(filter_string=f"name LIKE '{EXPERIMENT}%'", max_results=1000)
+        return [one.experiment_id for one in found if one.name.split("/")[0] == EXPERIMENT]
 
 
 def workspace() -> Path:
@@ -89,29 +100,43 @@ def open_store() -> Store:
 def _connect(uri: str, database: Path | None) -> tuple[Any, str, str]:
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # its progress is not ours
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
     try:
         try:
             client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-            experiment = client.get_experiment_by_name(EXPERIMENT)
+            client.get_experiment_by_name(EXPERIMENT)
         except MlflowException as error:
             if database is None or "out-of-date database schema" not in str(error):
                 raise
             subprocess.run([sys.executable, "-m", "mlflow", "db", "upgrade", uri], check=True, capture_output=True)
             client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-            experiment = client.get_experiment_by_name(EXPERIMENT)
-        if experiment is not None:
-            return client, uri, experiment.experiment_id
-        location = None if database is None else _artifacts(database)
-        return client, uri, client.create_experiment(EXPERIMENT, artifact_location=location)
+        return client, uri, _find_or_create(client, EXPERIMENT, database)
     except (MlflowException, subprocess.CalledProcessError) as error:
         reason = str(error).splitlines()[0]
         raise TrackingError(
             f"opening the tracking store {uri}: {reason}; start the server, correct MLFLOW_TRACKING_URI, "
             "or set PANO3D_TRACKING=off to run without"
         ) from error
+
+
+def _find_or_create(client: Any, name: str, database: Path | None) -> str:
+    """Id of an experiment. Of several first users on several machines, which no lock of ours keeps apart, one makes it
+    and the others find it. All keep their artifacts in one place, which `_follow_moved_folder` can find again."""
+    from mlflow.exceptions import MlflowException
+
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        try:
+            location = None if database is None else _artifacts(database)
+            return str(client.create_experiment(name, artifact_location=location))
+        except MlflowException as error:
+            experiment = client.get_experiment_by_name(name)
+            if experiment is None:
+                raise error
+    return str(experiment.experiment_id)
 
 
 def _artifacts(database: Path) -> str:

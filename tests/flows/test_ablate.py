@@ -136,7 +136,7 @@ def test_mlflow_has_a_parent_and_a_child_per_variant(ablated: Any) -> None:
 import json
 from pano3d.tracking import store
 opened = store.open_store()
-runs = opened.client.search_runs([opened.experiment_id])
+runs = opened.client.search_runs(opened.experiments())
 parent = "mlflow.parentRunId"
 print(json.dumps([[r.info.run_name, r.info.status, r.data.tags.get(parent), r.info.run_id] for r in runs]))
 """

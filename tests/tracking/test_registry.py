@@ -53,7 +53,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     def load(folder: str) -> SimpleNamespace:
         noted["files"] = sorted(path.name for path in Path(folder).iterdir())
-        return SimpleNamespace(reconstruct=reconstruct)
+        return SimpleNamespace(reconstruct=reconstruct, image_width=42, image_height=28)
 
     monkeypatch.setattr(pano3d, "load", load, raising=False)
     return noted

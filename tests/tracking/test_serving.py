@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
+import struct
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from pano3d.tracking import registry, store
 from tests.tracking.test_registry import candidate, seen
@@ -21,11 +26,11 @@ JSON = {"content-type": "application/json"}
 @pytest.fixture
 def client(opened: store.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seen: dict[str, Any]) -> Iterator[Any]:
     """MLflow's own scoring application around a registered model, as `mlflow models serve` runs it."""
+    registry.register(candidate(tmp_path / "a"))  # imports mlflow.pyfunc, whose remarks about itself it keeps quiet
     import mlflow
     from mlflow.pyfunc import scoring_server
     from starlette.testclient import TestClient
 
-    registry.register(candidate(tmp_path / "a"))
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
     with registry.mlflow_at(opened.uri):
         model = mlflow.pyfunc.load_model("models:/pano3d-must3r@challenger")
@@ -77,6 +82,75 @@ def test_whatever_else_comes_is_refused_and_the_worker_lives(client: Any, name: 
     answer = client.post("/invocations", content=content, headers=JSON)
     assert 400 <= answer.status_code < 500, answer.text
     assert is_well(client)
+
+
+def photo(width: int, height: int, kind: str) -> bytes:
+    noise = np.random.default_rng(width).integers(0, 256, (height, width, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noise).save(file, kind)
+    return file.getvalue()
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG of a few bytes that says it has so many pixels, all of them black."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    content = zlib.compressobj(9)
+    rows = content.compress(bytes(min(width, 1000)) * 1000) + content.flush()
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def send_encoded(client: Any, *files: bytes | str, inputs: Any = ((((0, 0, 0),),),)) -> Any:
+    encoded = [one if isinstance(one, str) else base64.b64encode(one).decode() for one in files]
+    return client.post(
+        "/invocations", content=json.dumps({"inputs": inputs, "params": {"encoded": encoded}}), headers=JSON
+    )
+
+
+def test_encoded_photos_of_different_sizes_are_one_scene(client: Any, seen: dict[str, Any]) -> None:
+    answer = send_encoded(client, photo(64, 48, "JPEG"), photo(90, 60, "PNG"), photo(300, 200, "WEBP"))
+    assert answer.status_code == 200, answer.text
+    assert seen["shape"] == (3, 28, 42, 3)
+    assert np.shape(answer.json()["predictions"]["depth"]) == (3, 28, 42)
+
+
+@pytest.mark.parametrize(
+    ("files", "reason"),
+    [
+        (["no base64!"], "base64"),
+        ([b"\x80\x04K\x01."], "expected an image"),
+        ([photo(64, 48, "BMP")], "expected an image"),
+        ([photo(64, 48, "JPEG"), photo(64, 48, "PNG")[:200]], "damaged"),
+        ([photo(16, 16, "PNG")], "at least 32"),
+        ([bomb(9000, 9000)], "more than 64000000 pixels"),
+        ([bomb(60_000, 60_000)], "more than 64000000 pixels"),
+        ([photo(64, 48, "PNG")] * 65, "at most 64"),
+        (["A" * 90_000_000], "bytes together"),
+    ],
+    ids=["text", "pickle", "bmp", "damaged", "tiny", "bomb", "huge bomb", "too many", "too long"],
+)
+def test_encoded_content_that_is_no_scene_is_refused(client: Any, files: list[Any], reason: str) -> None:
+    answer = send_encoded(client, *files)
+    assert answer.status_code == 400, answer.text[:500]
+    assert reason in answer.text
+    assert is_well(client)
+
+
+@pytest.mark.parametrize("encoded", [1, "text", {"a": 1}, [1, 2], [["a"]], [None]])
+def test_encoded_of_another_type_is_refused(client: Any, encoded: Any) -> None:
+    content = json.dumps({"inputs": [[[[0, 0, 0]]]], "params": {"encoded": encoded}})
+    answer = client.post("/invocations", content=content, headers=JSON)
+    assert answer.status_code == 400, answer.text[:500]
+    assert is_well(client)
+
+
+def test_images_and_encoded_images_at_once_are_refused(client: Any) -> None:
+    answer = send_encoded(client, photo(64, 48, "PNG"), inputs=np.zeros((2, 14, 28, 3), int).tolist())
+    assert answer.status_code == 400
+    assert "one pixel" in answer.text
 
 
 def test_other_content_is_refused(client: Any) -> None:

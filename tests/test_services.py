@@ -1,0 +1,24 @@
+"""PostgreSQL, MLflow and Prefect as compose.yaml starts them, without containers: several writers, loss and restore."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests import services
+from tests.project import clone
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+
+
+@pytest.mark.skipif(services.programs() is None, reason="PostgreSQL is not installed")
+def test_writers_at_once_and_a_restored_dump_lose_nothing(tmp_path: Path) -> None:
+    project = clone(tmp_path)
+    with services.services() as started:
+        services.write_at_once(project, 3, started.addresses)
+        found = services.contents(project, started.addresses)
+        # Every writer's two runs and the reproduction above them; 50 values and two artifacts each; none unfinished.
+        assert found.split()[1:4] == ["7", "300", "12"]
+        assert found.endswith("[] []")
+        services.lose_and_restore(started, project)
