@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import time
@@ -15,6 +16,15 @@ from prefect.concurrency.sync import concurrency
 CPU = "cpu"
 LEASE = 60.0  # seconds: how long a slot stays taken after its holder was killed
 _PATIENCE = 1.0  # seconds to wait at one busy device before asking the next
+
+
+def _is_no_busy_slot(record: logging.LogRecord) -> bool:
+    """Prefect calls every slot that stays busy beyond our patience a failed service, once a second for hours."""
+    said = record.getMessage()
+    return not ("ConcurrencySlotAcquisition" in said and "TimeoutError" in said)
+
+
+logging.getLogger("prefect._internal.concurrency").addFilter(_is_no_busy_slot)
 
 
 def devices() -> tuple[str, ...]:
