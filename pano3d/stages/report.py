@@ -116,7 +116,7 @@ def _backbone(name: str, results: Path, reports: Path, stage: ReportConfig, labe
             for scene in _read(reports / name / "evaluate" / "scenes.json")["joint"]
         ],
         confidence=measures(confidence),
-        cost={key: value for key, value in cost.items() if key != "scenes"},
+        cost={key: float(value) for key, value in cost.items() if key != "scenes"},
         curves={
             f"Training, {each}": _curves(results / name / each / "curve.csv")
             for each in ("geometry_init", "joint_finetune", "geometry_control")

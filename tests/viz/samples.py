@@ -93,7 +93,7 @@ def backbone(name: str, control: bool, size: int = 1) -> BackboneReport:
             for i, s in enumerate(scenes)
         ],
         confidence=measures(confidence.values),
-        cost={"seconds_per_scene": 0.53, "seconds_longest": 1.4, "peak_mib": 612},
+        cost={"seconds_per_scene": 0.53, "seconds_longest": 1.4, "peak_mib": 612.0},
         curves={
             "Loss": [
                 Curve("train", steps, [4 * math.exp(-step / 90) + 0.4 for step in steps]),
