@@ -40,7 +40,7 @@ SILENCE = 4 * HEARTBEAT  # without any: its process is gone
 AUTOMATION = "pano3d: run again what went silent"
 AWAITED = "pano3d.flow-run.awaited"
 STOPPING = 90.0  # seconds for a worker to let its runs write a checkpoint
-STARTING = 60.0  # seconds; a worker that ends earlier than this would do so again
+STARTING = 60.0  # seconds; a worker that ends by itself earlier than this would do so again
 
 
 def deploy(names: Sequence[str], silence: int = SILENCE) -> list[str]:
@@ -272,7 +272,7 @@ def main() -> None:
         )
         while all(child.poll() is None for child in children[:-1]):
             if (code := children[-1].poll()) is not None:
-                if time.monotonic() - started < STARTING:
+                if code >= 0 and time.monotonic() - started < STARTING:
                     break
                 print(f"the worker ended with exit code {code}; starting another", flush=True)
                 started = time.monotonic()

@@ -45,5 +45,5 @@ def test_stages_in_the_order_they_ran_with_peak_memory(project: Path) -> None:
     cost.write_text(json.dumps({"joint": [{"name": "a", "seconds": 1.0, "peak_mib": 2**17}]}))
     assert benchmarks.stage_costs()[1]["peak_bytes"] == 2**37
     opened = open_store()
-    found = opened.client.search_runs([opened.experiment_id], "tags.stage = 'prepare'")
+    found = opened.client.search_runs(opened.experiments(), "tags.stage = 'prepare'")
     assert found[0].data.metrics[PEAK_MEMORY] > 10

@@ -177,7 +177,7 @@ def test_values_go_out_in_batches(opened: store.Store, monkeypatch: pytest.Monke
         monkeypatch.setattr(run._outbox, "post", count)
         for step in range(1200):
             run.log("loss", 1.0, step)
-    assert sum(sent) == 1200
+    assert sum(sent) == 1201  # and the peak of memory
     assert len([number for number in sent if number]) < 10
     assert len(opened.client.get_metric_history(run.run_id, "loss")) == 1200
 
