@@ -22,7 +22,7 @@ def test_writers_at_once_and_a_restored_dump_lose_nothing(tmp_path: Path) -> Non
     with services.services() as started:
         services.write_at_once(project, 3, started.addresses)
         found = services.contents(project, started.addresses)
-        # Every writer's two runs and the reproduction above them; 50 values, the peak of memory and two artifacts each; none unfinished.
+        # Every writer's two runs and the reproduction above them; 50 values, a peak of memory, two artifacts each.
         assert found.split()[1:4] == ["7", "306", "12"]
         assert found.endswith("[] []")
         services.lose_and_restore(started, project)
