@@ -199,9 +199,11 @@ def main() -> None:
     case = cases["must3r"][0]
     choice = chosen_backbone(case.preset)
     assert isinstance(choice, Must3rChoice)
-    for mode, dtype in (("kv", "float32"), ("norm_y", "float32"), ("kv", "bfloat16")):
-        size = stored_view(replace(choice.network, memory_mode=mode, memory_dtype=dtype), case)
-        print(f"memory of a stored view, {case.width}x{case.height}, {mode} in {dtype}: {size / 2**20:.2f} MiB")
+    network = replace(choice.network, memory_mode="kv", memory_dtype="float32")
+    for kept in (network, replace(network, memory_mode="norm_y"), replace(network, memory_dtype="bfloat16")):
+        size = stored_view(kept, case) / 2**20
+        how = f"{kept.memory_mode} in {kept.memory_dtype}"
+        print(f"memory of a stored view, {case.width}x{case.height}, {how}: {size:.2f} MiB")
     keyframes, local_context = 6, 2
     seconds, sizes = stream_seconds(chosen.frames, keyframes, local_context)
     start = keyframes + local_context + 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def prepare(name: str, device: str) -> Work:
     return Work(lambda: reconstructor.reconstruct(images), check, units=VIEWS)
 
 
-def prepare_growth(views: int, device: str) -> object:
+def prepare_growth(views: int, device: str) -> Callable[[], PanopticScene]:
     reconstructor = load(ROOT / "weights/must3r_tiny_joint", device)
     return partial(reconstructor.reconstruct, photos(reconstructor, views))
 

@@ -20,15 +20,16 @@ from benchmarks.cases import ON_CPU, Case, Growth, Work, require, require_same
 from pano3d.data.archive import SceneContent
 from pano3d.data.label_spaces import label_space
 from pano3d.data.rooms import QUALITIES, RoomsConfig, SplitSizes, generate_scene
+from pano3d.data.rooms.config import QualityName
 from pano3d.viz.contact_sheet import contact_sheet, dataset_columns, encode_png
 
 
-def rooms_config(quality: str, frames: int, width: int) -> RoomsConfig:
+def rooms_config(quality: QualityName, frames: int, width: int) -> RoomsConfig:
     """Rooms of one size for all splits."""
     return RoomsConfig(SplitSizes(6, 6, 6), SplitSizes(frames, frames, frames), width, width * 3 // 4, quality, 0.04)
 
 
-def seconds_per_frame(quality: str, rooms: int, frames: int) -> list[float]:
+def seconds_per_frame(quality: QualityName, rooms: int, frames: int) -> list[float]:
     """Processor seconds per frame of each room."""
     config = rooms_config(quality, frames, 224 if quality == "fine" else 128)
     generate_scene(rooms_config("fast", 1, 32), 0, "train", 3)
@@ -40,7 +41,7 @@ def seconds_per_frame(quality: str, rooms: int, frames: int) -> list[float]:
     return costs
 
 
-def prepare(quality: str, rooms: int, frames: int, device: str) -> Work:
+def prepare(quality: QualityName, rooms: int, frames: int, device: str) -> Work:
     """Whole rooms of different kinds; what happens once per process has happened."""
     settings = rooms_config(quality, frames, 224 if quality == "fine" else 128)
     generate_scene(rooms_config("fast", 1, 32), 0, "train", 3)
@@ -67,7 +68,9 @@ def prepare_growth(over: str, number: int, device: str) -> Callable[[], object]:
 
 def cases(full: bool) -> list[Case | Growth]:
     rooms = 6 if full else 2
-    promised = {"fast": 0.03, "default": 0.15} | ({"fine": None} if full else {})
+    promised: dict[QualityName, float | None] = {"fast": 0.03, "default": 0.15}
+    if full:
+        promised["fine"] = None
     counts = {"scenes": (1, 2, 4, 8), "frames": (1, 5, 10, 20, 50)} if full else {"frames": (1, 5, 20)}
     return [
         *(

@@ -18,19 +18,26 @@ import time
 import zlib
 from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
+from benchmarks.cases import ON_CPU, Case, Work, require
 from pano3d.data.frame_selection import FrameSelection
 from pano3d.data.scan_scenes import ViewOptions
 from pano3d.data.scannet.scene import ArchiveCamera
 from pano3d.data.scannet.sens import SensFile
 
 COLOR, DEPTH = (1296, 968), (640, 480)
+MAX_SIDE, RECORDINGS = 640, 2
 WANTED = 3.0
+
+# Of the last frame: colour (H W 3), depth (H W) in metres.
+Frame = tuple[NDArray[np.uint8], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,45 @@ class Speed:
 
     elapsed: float
     busy: float
+
+
+def cases(full: bool) -> list[Case]:
+    frames = 48 if full else 16
+    case = partial(Case, unit="frame", devices=ON_CPU, counts=False, has_memory=False)
+    return [case(f"decoding .sens to {MAX_SIDE} pixels", partial(prepare, frames))]
+
+
+def prepare(frames: int, device: str) -> Work:
+    """Two recordings at a time by two processes, against one after the other."""
+    folder = tempfile.TemporaryDirectory()
+    executor = ProcessPoolExecutor(RECORDINGS, mp_context=get_context("forkserver"))
+    paths = _write_recordings(Path(folder.name), frames)
+
+    def ours() -> list[Frame]:
+        assert folder  # lives as long as what reads it
+        return [last for _, last in executor.map(read_ours, paths, [MAX_SIDE] * len(paths))]
+
+    def plain() -> list[Frame]:
+        return [read_plainly(path, MAX_SIDE)[1] for path in paths]
+
+    return Work(ours, _check, plain, units=RECORDINGS * frames)
+
+
+def _check(ours: list[Frame], plain: list[Frame]) -> None:
+    """Decoded at a fraction of its size a picture differs by the noise that was in it; depth is the same samples."""
+    for (color, depth), (plain_color, plain_depth) in zip(ours, plain, strict=True):
+        require(color.shape == plain_color.shape, f"ours is {color.shape}, the plain reader's {plain_color.shape}")
+        apart = float(np.abs(color.astype(np.int16) - plain_color).mean())
+        require(apart < 5, f"colours are {apart:.1f} grey levels apart; expected below 5")
+        nearest = float(np.median(np.abs(depth - plain_depth)))
+        require(nearest < 0.02, f"depths are {nearest:.3f} m apart; expected below 0.02")
+
+
+def _write_recordings(folder: Path, frames: int) -> list[Path]:
+    paths = [folder / f"{number}.sens" for number in range(RECORDINGS)]
+    for number, path in enumerate(paths):
+        write_recording(path, frames, number)
+    return paths
 
 
 def write_recording(path: Path, frames: int, seed: int) -> None:
@@ -66,22 +112,21 @@ def write_recording(path: Path, frames: int, seed: int) -> None:
         file.write(struct.pack("<Q", 0))
 
 
-def read_ours(path: Path, max_side: int) -> tuple[float, int]:
-    """Processor seconds, and a checksum that nobody can skip work for."""
+def read_ours(path: Path, max_side: int) -> tuple[float, Frame]:
+    """Processor seconds, and the last frame."""
     cv2.setNumThreads(1)
     start = time.process_time()
     views = ViewOptions(FrameSelection("every", 1, 1), max_side, "sensor", 0.05, 50, True)
     camera = ArchiveCamera(SensFile(path), views)
-    total = 0
     for number in range(len(camera.frames)):
-        total += int(camera.color(number)[::16, ::16].sum()) + int(1000 * camera.depth(number)[::16, ::16].sum())
-    return time.process_time() - start, total
+        frame = camera.color(number), camera.depth(number)
+    return time.process_time() - start, frame
 
 
-def read_plainly(path: Path, max_side: int) -> tuple[float, int]:
+def read_plainly(path: Path, max_side: int) -> tuple[float, Frame]:
     """The file from its start to its end, each frame decoded whole, then resized."""
     cv2.setNumThreads(1)
-    start, total = time.process_time(), 0
+    start = time.process_time()
     scale = max_side / max(COLOR)
     size = (round(COLOR[0] * scale), round(COLOR[1] * scale))
     with open(path, "rb") as file:
@@ -94,8 +139,7 @@ def read_plainly(path: Path, max_side: int) -> tuple[float, int]:
             rgb = cv2.cvtColor(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2RGB)
             depth = np.frombuffer(zlib.decompress(file.read(depth_bytes)), "<u2").reshape(DEPTH[::-1])
             meters = cv2.resize(depth / 1000.0, size, interpolation=cv2.INTER_NEAREST)
-            total += int(rgb[::16, ::16].sum()) + int(1000 * meters[::16, ::16].sum())
-    return time.process_time() - start, total
+    return time.process_time() - start, (rgb.astype(np.uint8), meters)
 
 
 def measure(paths: list[Path], max_side: int, executor: Executor) -> tuple[Speed, Speed]:
@@ -114,23 +158,21 @@ def measure(paths: list[Path], max_side: int, executor: Executor) -> tuple[Speed
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, default=48, help="of each of the two recordings")
-    parser.add_argument("--max-side", type=int, default=640)
+    parser.add_argument("--max-side", type=int, default=MAX_SIDE)
     parser.add_argument("--repeats", type=int, default=3)
     chosen = parser.parse_args()
     with (
         tempfile.TemporaryDirectory() as folder,
-        ProcessPoolExecutor(2, mp_context=get_context("forkserver")) as executor,
+        ProcessPoolExecutor(RECORDINGS, mp_context=get_context("forkserver")) as executor,
     ):
-        paths = [Path(folder) / f"{number}.sens" for number in range(2)]
-        for number, path in enumerate(paths):
-            write_recording(path, chosen.frames, number)
+        paths = _write_recordings(Path(folder), chosen.frames)
         measure(paths, chosen.max_side, executor)  # imports and page cache
         rounds = [measure(paths, chosen.max_side, executor) for _ in range(chosen.repeats)]
     ours, plain = (
         Speed(min(one[side].elapsed for one in rounds), min(one[side].busy for one in rounds)) for side in (0, 1)
     )
-    frames = 2 * chosen.frames
-    print(f"{frames} frames of 2 recordings to {chosen.max_side} pixels")
+    frames = RECORDINGS * chosen.frames
+    print(f"{frames} frames of {RECORDINGS} recordings to {chosen.max_side} pixels")
     print(f"ours   {frames / ours.elapsed:6.1f} frames/s on two cores  {1000 * ours.busy / frames:5.1f} CPU ms a frame")
     print(
         f"plain  {frames / plain.elapsed:6.1f} frames/s on one core   {1000 * plain.busy / frames:5.1f} CPU ms a frame"

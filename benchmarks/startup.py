@@ -24,8 +24,8 @@ def cases(full: bool) -> list[Case]:
         "pano3d --help": (("-m", "pano3d", "--help"), ("-c", "import argparse; print('usage: pano3d')"), 0.5),
     }
     return [
-        Case(name, partial(prepare, *words), devices=ON_CPU, limit=limit, counts=False, has_memory=False)
-        for name, (*words, limit) in started.items()
+        Case(name, partial(prepare, ours, least), devices=ON_CPU, limit=limit, counts=False, has_memory=False)
+        for name, (ours, least, limit) in started.items()
     ]
 
 

@@ -32,6 +32,8 @@ MODULES = (
     "panoptic_loss",
     "training_step",
     "data_loading",
+    "sens_decoding",
+    "label_rendering",
     "rooms",
     "metrics",
     "reconstruct",

@@ -28,14 +28,16 @@ from pano3d.processes import peak_bytes, restart_peak
 
 @dataclass(frozen=True)
 class Effort:
-    """seconds: aimed at, for the timed calls of one way. fewest, most: of these calls."""
+    """seconds: aimed at, for the timed calls of one way. fewest, most: of these calls. patience: seconds of them after
+    which two are enough, for networks that take a minute."""
 
     seconds: float
     fewest: int
     most: int
+    patience: float
 
 
-QUICK, FULL = Effort(1.0, 3, 10), Effort(10.0, 5, 40)
+QUICK, FULL = Effort(1.0, 3, 10, 15.0), Effort(10.0, 5, 40, 60.0)
 GROWTH_CALLS = 3
 LONG = 5.0  # seconds
 
@@ -91,7 +93,7 @@ def _serve(target: Case | Growth, device: str, effort: Effort, threads: int, sen
             found = _measure_case(target, device, effort)
         else:
             found = _measure_growth(target, device)
-        answer = ("found", found)
+        answer: tuple[str, Any] = ("found", found)
     except CheckError as error:
         answer = ("check", f"{target.title}: {error}")
     except Exception as error:
@@ -165,6 +167,7 @@ def _time_in_turn(
             is_done = len(samples) >= case.calls
         else:
             is_enough = len(samples) >= effort.fewest and sum(samples) >= effort.seconds
+            is_enough |= len(samples) >= 2 and sum(samples) >= effort.patience
             is_done = is_enough or len(samples) >= effort.most
         if is_done:
             return samples, twins

@@ -176,7 +176,8 @@ def step_of(settings: dict[str, Any], views: int, points: int, segments: int, de
 
 def _cut_geometry(output: BackboneOutput, cut: Cut) -> BackboneOutput:
     maps = {name: getattr(output, name) for name in GEOMETRY}
-    return replace(output, **{name: None if value is None else cut(value) for name, value in maps.items()})
+    leaves: dict[str, Any] = {name: None if value is None else cut(value) for name, value in maps.items()}
+    return replace(output, **leaves)
 
 
 def _targets(views: int, segments: int, size: tuple[int, int], device: str) -> tuple[PanopticTarget, GeometryTarget]:

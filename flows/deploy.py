@@ -17,13 +17,16 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import flows  # settings that Prefect reads when it is imported
 from flows.children import environment, run_child
 from flows.devices import devices, ensure_slots
 from pano3d.processes import die_with_parent
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import StateType
 
 ROOT = Path(flows.__file__).resolve().parents[1]
 POOL = "gpu"
@@ -37,18 +40,19 @@ DEPLOYED = {
 }
 HEARTBEAT = 30  # seconds between signs of life of a flow run: the least that Prefect allows
 SILENCE = 4 * HEARTBEAT  # without any: its process is gone
-AUTOMATION = "pano3d: run again what went silent"
-AWAITED = "pano3d.flow-run.awaited"
+RUN_AGAIN = "pano3d: run again what went silent"
+END_CANCELLED = "pano3d: end what was cancelled without a worker"
+LIFE_AWAITED, END_AWAITED = "pano3d.flow-run.life-awaited", "pano3d.flow-run.end-awaited"
 STOPPING = 90.0  # seconds for a worker to let its runs write a checkpoint
 STARTING = 60.0  # seconds; a worker that ends by itself earlier than this would do so again
 
 
 def deploy(names: Sequence[str], silence: int = SILENCE) -> list[str]:
-    """Pool, slots, deployments and automation on the server PREFECT_API_URL names; existing ones are updated.
+    """Pool, slots, deployments and automations on the server PREFECT_API_URL names; existing ones are updated.
 
     Args:
         names: devices.
-        silence: seconds after which a run without a sign of life is run again.
+        silence: seconds after which a run without a sign of life is run again, or ended if it was cancelled.
 
     Returns:
         deployments, as `FLOW/POOL`.
@@ -68,7 +72,8 @@ def deploy(names: Sequence[str], silence: int = SILENCE) -> list[str]:
             name=POOL, work_pool_name=POOL, build=False, push=False, print_next_steps=False
         )
     run_silent_again(list(deployed.values()), silence)
-    await_signs_of_life(list(deployed.values()))
+    end_cancelled(list(deployed.values()), silence)
+    await_what_nobody_sees(list(deployed.values()))
     return list(deployed)
 
 
@@ -78,23 +83,61 @@ def run_silent_again(deployments: Sequence[UUID], silence: int) -> None:
     Stages go on from their checkpoints. A run that is only slow sends heartbeats from a thread of its own. Runs that
     no deployment made are left alone: no worker would take them.
     """
-    from prefect.automations import Automation
     from prefect.client.schemas.objects import StateType
+
+    ended = ("Completed", "Failed", "Cancelled", "Cancelling", "Crashed", "Paused", "Suspended", "AwaitingRetry")
+    _keep_automation(
+        RUN_AGAIN,
+        "No heartbeat means no process; the run is scheduled again and goes on from its checkpoints.",
+        deployments,
+        # Pending: taken by a worker that was killed before the process of the run began.
+        after={"prefect.flow-run.heartbeat", "prefect.flow-run.Pending", LIFE_AWAITED},
+        expect={"prefect.flow-run.heartbeat", *(f"prefect.flow-run.{state}" for state in ended)},
+        silence=silence,
+        state=(StateType.SCHEDULED, "AwaitingRetry", "no sign of life; run again"),
+    )
+
+
+def end_cancelled(deployments: Sequence[UUID], silence: int) -> None:
+    """Say of a cancelled run that it is over where its worker, which would stop it and say so, is gone."""
+    from prefect.client.schemas.objects import StateType
+
+    _keep_automation(
+        END_CANCELLED,
+        "The worker that would stop the run is gone, and the process of the run with it.",
+        deployments,
+        after={"prefect.flow-run.Cancelling", END_AWAITED},
+        expect={f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed")},
+        silence=silence,
+        state=(StateType.CANCELLED, "Cancelled", "no worker answered; its process ended with it"),
+    )
+
+
+def _keep_automation(
+    name: str,
+    description: str,
+    deployments: Sequence[UUID],
+    after: set[str],
+    expect: set[str],
+    silence: int,
+    state: tuple[StateType, str, str],
+) -> None:
+    """Create or update it: a run of these deployments that after one event shows none of the expected gets a state."""
+    from prefect.automations import Automation
     from prefect.events.actions import ChangeFlowRunState
     from prefect.events.schemas.automations import EventTrigger, Posture
     from prefect.events.schemas.events import ResourceSpecification
 
-    ended = ("Completed", "Failed", "Cancelled", "Cancelling", "Crashed", "Paused", "Suspended", "AwaitingRetry")
+    kind, label, message = state
     automation = Automation(
-        name=AUTOMATION,
-        description="No heartbeat means no process; the run is scheduled again and goes on from its checkpoints.",
+        name=name,
+        description=description,
         trigger=EventTrigger(
             posture=Posture.Proactive,
             threshold=1,
             within=timedelta(seconds=silence),
-            # Pending: taken by a worker that was killed before the process of the run began.
-            after={"prefect.flow-run.heartbeat", "prefect.flow-run.Pending", AWAITED},
-            expect={"prefect.flow-run.heartbeat", *(f"prefect.flow-run.{state}" for state in ended)},
+            after=after,
+            expect=expect,
             match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
             match_related=ResourceSpecification(
                 {
@@ -104,14 +147,10 @@ def run_silent_again(deployments: Sequence[UUID], silence: int) -> None:
             ),
             for_each={"prefect.resource.id"},
         ),
-        actions=[
-            ChangeFlowRunState(
-                state=StateType.SCHEDULED, name="AwaitingRetry", message="no sign of life; run again", force=True
-            )
-        ],
+        actions=[ChangeFlowRunState(state=kind, name=label, message=message, force=True)],
     )
     try:
-        known: Any = Automation.read(name=AUTOMATION)
+        known: Any = Automation.read(name=name)
     except ValueError:
         automation.create()
         return
@@ -119,9 +158,9 @@ def run_silent_again(deployments: Sequence[UUID], silence: int) -> None:
     automation.update()
 
 
-def await_signs_of_life(deployments: Sequence[UUID]) -> None:
-    """Let the automation wait for every run that is said to be running: its process may have ended with the server,
-    whose clock for it ended too."""
+def await_what_nobody_sees(deployments: Sequence[UUID]) -> None:
+    """Let the automations wait for every run that is said to be running or stopping: its process may have ended with
+    the server, whose clock for it ended too."""
     import anyio
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import FlowRunFilter
@@ -131,7 +170,7 @@ def await_signs_of_life(deployments: Sequence[UUID]) -> None:
 
     wanted = FlowRunFilter.model_validate(
         {
-            "state": {"type": {"any_": [StateType.RUNNING, StateType.PENDING]}},
+            "state": {"type": {"any_": [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]}},
             "deployment_id": {"any_": list(deployments)},
         }
     )
@@ -139,7 +178,7 @@ def await_signs_of_life(deployments: Sequence[UUID]) -> None:
         runs = client.read_flow_runs(flow_run_filter=wanted)
     events = [
         Event(
-            event=AWAITED,
+            event=END_AWAITED if run.state_type == StateType.CANCELLING else LIFE_AWAITED,
             resource=Resource({"prefect.resource.id": f"prefect.flow-run.{run.id}"}),
             related=[
                 RelatedResource(

@@ -46,6 +46,7 @@ def main(args: argparse.Namespace) -> int:
     from pano3d.data.archive import read_scene
     from pano3d.data.label_spaces import label_space
     from pano3d.data.preparation import split_paths
+    from pano3d.data.rooms.generate import LICENSE
     from pano3d.evaluation import EvaluationConfig, evaluate_scenes
     from pano3d.metrics.scene_scores import aggregate_scenes
     from pano3d.model_files import WEIGHTS, read_description, read_model, write_model
@@ -56,6 +57,11 @@ def main(args: argparse.Namespace) -> int:
     rooms = [str(read_scene(path).provenance.get("room", "any")) for path in paths]
     curve = _read_curve(args.curve)
     model, description = read_model(args.model)
+    if description.license != LICENSE:
+        raise DataError(
+            f"releasing {args.model}: its licence is {description.license}; only models that saw nothing but generated "
+            f"rooms ({LICENSE}) are released, keep this one in the registry (pano3d register)"
+        )
     partial = args.output.with_name(f".{args.output.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     trained = {

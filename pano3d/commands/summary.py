@@ -26,19 +26,19 @@ def main(args: argparse.Namespace) -> int:
 
 
 def table(place: Layout) -> list[str]:
-    """One line per metric, one column per backbone and model; intervals over scenes in brackets."""
-    lines = [f"Results on the validation scenes of {place.dataset}, percent [interval over scenes]", ""]
-    columns: list[tuple[str, Mapping[str, Any]]] = []
+    """A block per backbone: one line per metric, one column per model; intervals over scenes in brackets."""
+    lines = [f"Results on the validation scenes of {place.dataset}, percent [interval over scenes]"]
     for backbone in place.backbones():
         metrics = read_metrics(place.metrics(backbone, "evaluate"))
-        before = metrics.get("geometry_init", {})
-        columns += [(f"{backbone} geometry_init", before), (f"{backbone} joint", metrics)]
-    rows = [["", *(heading for heading, _ in columns)]]
-    for name, heading in (*GEOMETRY, *PANOPTIC):
-        rows.append([heading, *(_cell(metrics, name) for _, metrics in columns)])
-    widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
-    for row in rows:
-        lines.append("  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip())
+        columns: list[tuple[str, Mapping[str, Any]]] = [("joint", metrics)]
+        columns[:0] = [(name, metrics[name]) for name in ("geometry_init", "geometry_control") if name in metrics]
+        rows = [[backbone, *(name for name, _ in columns)]]
+        for name, heading in (*GEOMETRY, *PANOPTIC):
+            rows.append([heading, *(_cell(values, name) for _, values in columns)])
+        widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
+        lines.append("")
+        for row in rows:
+            lines.append("  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip())
     return lines
 
 

@@ -79,3 +79,13 @@ def test_too_large_for_git(released, monkeypatch, capsys):
     assert cli.main(words) == 1
     assert "at most 0.001 go into git" in capsys.readouterr().err
     assert sorted(path.name for path in (folder / "out").iterdir()) == before
+
+
+def test_a_model_of_licensed_data_is_not_released(released, capsys):
+    folder, words = released
+    licence = "Apache-2.0 AND LicenseRef-ScanNet"
+    write_model(folder / "licensed", small.model(), small.MODEL, licence, {"stage": "joint_finetune"})
+    words = [str(folder / "licensed") if word == str(folder / "model") else word for word in words]
+    assert cli.main([*words[:-1], str(folder / "never")]) == 1
+    assert licence in capsys.readouterr().err
+    assert not (folder / "never").exists()

@@ -156,8 +156,11 @@ def test_what_is_deployed(served: Served) -> None:
         assert name in listed, listed
     limits = served.api("sorted((l.name, l.limit) for l in client.read_global_concurrency_limits())")
     assert limits == [["device-0", 1], ["device-1", 1]]
-    automations = served.api("[(a.name, a.enabled) for a in client.read_automations()]")
-    assert automations == [["pano3d: run again what went silent", True]]
+    automations = served.api("sorted((a.name, a.enabled) for a in client.read_automations())")
+    assert automations == [
+        ["pano3d: end what was cancelled without a worker", True],
+        ["pano3d: run again what went silent", True],
+    ]
 
 
 def test_a_wrong_variant_is_refused_before_there_is_a_run(served: Served) -> None:
@@ -199,15 +202,16 @@ def test_a_run_that_was_killed_with_its_worker_is_run_again(served: Served) -> N
     until(lambda: not is_alive(served.training()[-1]), 180, "training is gone")
 
 
-def test_a_run_whose_end_nobody_saw_is_run_again_after_the_next_deployment(served: Served) -> None:
+def test_runs_whose_end_nobody_saw_are_taken_up_or_ended_after_the_next_deployment(served: Served) -> None:
     before = len(served.training())
-    # What a server finds that was killed together with its worker: a run that is said to be running.
+    # What a server finds that was killed together with its worker: runs that are said to be running, or stopping.
     created = """str(client.create_flow_run_from_deployment(
         client.read_deployment_by_name("train/gpu").id,
         parameters={"backbone": "must3r", "stage": "geometry_init"},
-        state=__import__("prefect.states").states.Running(),
+        state=__import__("prefect.states").states.%s,
     ).id)"""
-    run = served.api(created)
+    run = served.api(created % "Running()")
+    stopping = served.api(created % "Cancelling()")
     subprocess.run(
         [sys.executable, "-m", "flows.deploy", "--only-deploy", "--devices", "0,1", "--silence", str(SILENCE)],
         cwd=served.project,
@@ -216,6 +220,9 @@ def test_a_run_whose_end_nobody_saw_is_run_again_after_the_next_deployment(serve
         capture_output=True,
     )
     until(lambda: len(served.training()) > before, 300, "the run is taken up")
+    state = f"client.read_flow_run('{stopping}').state_name"
+    until(lambda: served.api(state) == "Cancelled", 300, "the cancelled run is over")
+    assert len(served.training()) == before + 1
     assert served.call("flow-run", "cancel", str(run)).returncode == 0
     until(lambda: not is_alive(served.training()[-1]), 180, "training is gone")
 
