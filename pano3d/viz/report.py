@@ -93,7 +93,23 @@ def _headline(backbones: Sequence[BackboneReport]) -> str:
         "significance: compare the intervals.</p>"
     )
     panoptic = f'<div class="wide"><table>{head}</tr>{"".join(rows)}</table></div>'
-    return f"{geometry}{note}{panoptic}{_bridges(backbones)}{_costs(backbones)}"
+    return f"{geometry}{note}{panoptic}{_groups(backbones)}{_bridges(backbones)}{_costs(backbones)}"
+
+
+def _groups(backbones: Sequence[BackboneReport]) -> str:
+    """Means over the classes of a frequency group, for the class tables that have groups."""
+    kept = ("pq_coco", "miou", "miou_3d")
+    rows = ""
+    for group in ("head", "common", "tail"):
+        for name in kept:
+            if any(f"{name}_{group}" in backbone.joint for backbone in backbones):
+                cells = "".join(
+                    f'<td class="here">{_percent(backbone.joint.get(f"{name}_{group}"))}</td>' for backbone in backbones
+                )
+                rows += f"<tr><td>{group}: {_PANOPTIC[name]}</td>{cells}</tr>"
+    head = "<tr><th>Groups of classes by frequency, joint model, %</th>"
+    head += "".join(f'<th class="here">{escape(backbone.name)}</th>' for backbone in backbones) + "</tr>"
+    return _table(head, rows) if rows else ""
 
 
 def _bridges(backbones: Sequence[BackboneReport]) -> str:

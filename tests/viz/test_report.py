@@ -107,6 +107,19 @@ def test_confidence_stands_beside_frozen_and_control_where_there_is_one() -> Non
     assert PAGE.count("which began from fresh weights") == 2
 
 
+def test_groups_of_classes_have_their_means() -> None:
+    assert not any(cells[0].startswith("Groups of classes") for cells in READ.rows)
+    grouped = {"miou_head": Measure(0.412), "miou_tail": Measure(0.034), "pq_coco_head": Measure(0.25)}
+    one = dataclasses.replace(DATA.backbones[0], joint={**DATA.backbones[0].joint, **grouped})
+    rows = parsed(render_report(dataclasses.replace(DATA, backbones=[one, DATA.backbones[1]]))).rows
+    place = next(i for i, cells in enumerate(rows) if cells[0].startswith("Groups of classes"))
+    assert rows[place + 1 : place + 4] == [
+        ["head: PQ per image (COCO)", "25.0", "–"],
+        ["head: mIoU, pixels", "41.2", "–"],
+        ["tail: mIoU, pixels", "3.4", "–"],
+    ]
+
+
 def test_the_cost_of_scoring_is_told() -> None:
     assert row("Cost of scoring")[1:] == [
         "seconds per scene and model, median",
