@@ -3,8 +3,9 @@
     python -m benchmarks.backbones [--quick] [--backbones must3r pi3] [--device cuda] [--repeats 1]
 
 Random weights, float32. A twin has the same weights and gives the same numbers, in the way of the public code: it
-materialises attention scores, keeps normed tokens in MUSt3R's memory and projects keys and values from them at every
-reading, runs the last block also where nothing reads it, and takes all views at once. Then the memory of a stored
+materialises attention scores, calls PyTorch's linear layers as they are, keeps normed tokens in MUSt3R's memory and
+projects keys and values from them at every reading, runs the last block also where nothing reads it, and takes all
+views at once. Then the memory of a stored
 MUSt3R view, and the time per frame of a stream after its memory is full: the last third of the frames against the
 first third, on the tiny preset.
 
@@ -23,13 +24,14 @@ from typing import Any
 from unittest import mock
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks import cases as benchmarks
 from benchmarks.cases import Work, require_close
 from benchmarks.measure import cost_of, report
 from pano3d import config
+from pano3d.backbones.linear import Linear
 from pano3d.backbones.must3r import Must3r, select_views
 from pano3d.backbones.must3r_config import Must3rConfig
 from pano3d.backbones.must3r_decoder import Must3rDecoder, ViewGroup
@@ -128,8 +130,11 @@ def cases(full: bool) -> list[benchmarks.Case | benchmarks.Growth]:
 
 
 def _materialised(work: Callable[[], object]) -> object:
-    """The call with attention as public code has it without fused kernels."""
-    with mock.patch.object(functional, "scaled_dot_product_attention", materialised_attention):
+    """The call with attention as public code has it without fused kernels, and PyTorch's own linear layers."""
+    with (
+        mock.patch.object(functional, "scaled_dot_product_attention", materialised_attention),
+        mock.patch.object(Linear, "forward", nn.Linear.forward),
+    ):
         return work()
 
 

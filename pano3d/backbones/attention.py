@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pano3d.backbones.linear import Linear, linear
 from pano3d.backbones.rope import RopeTable, rotate
 
 
@@ -17,8 +18,8 @@ class SelfAttention(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.proj = nn.Linear(width, width)
+        self.qkv = Linear(width, 3 * width)
+        self.proj = Linear(width, width)
 
     def forward(self, tokens: Float[Tensor, "n t c"], table: RopeTable | None) -> Float[Tensor, "n t c"]:
         """Each of the `n` images attends within itself; `table` rotates queries and keys."""
@@ -36,10 +37,10 @@ class CrossAttention(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.projq = nn.Linear(width, width)
-        self.projk = nn.Linear(width, width)
-        self.projv = nn.Linear(width, width)
-        self.proj = nn.Linear(width, width)
+        self.projq = Linear(width, width)
+        self.projk = Linear(width, width)
+        self.projv = Linear(width, width)
+        self.proj = Linear(width, width)
 
     def queries(self, tokens: Float[Tensor, "b t c"]) -> Float[Tensor, "b heads t d"]:
         """Projected queries, split into heads."""
@@ -49,7 +50,7 @@ class CrossAttention(nn.Module):
         """Projected keys and values, packed [k | v]: one product, already in the layout of the memory."""
         weight = torch.cat((self.projk.weight, self.projv.weight))
         bias = torch.cat((self.projk.bias, self.projv.bias))
-        return F.linear(tokens, weight, bias)
+        return linear(tokens, weight, bias)
 
     def read(
         self, query: Float[Tensor, "b heads t d"], keys_values: Float[Tensor, "b m kv"]
@@ -68,8 +69,8 @@ class Mlp(nn.Module):
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(width, hidden)
-        self.fc2 = nn.Linear(hidden, width)
+        self.fc1 = Linear(width, hidden)
+        self.fc2 = Linear(hidden, width)
 
     def forward(self, tokens: Float[Tensor, "... c"]) -> Float[Tensor, "... c"]:
         return self.fc2(F.gelu(self.fc1(tokens)))

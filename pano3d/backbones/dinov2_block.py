@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pano3d.backbones.attention import Mlp
+from pano3d.backbones.linear import Linear
 from pano3d.backbones.rope import RopeTable, rotate
 
 
@@ -29,8 +30,8 @@ class Attention(nn.Module):
     def __init__(self, width: int, num_heads: int, normalise_query_key: bool) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.proj = nn.Linear(width, width)
+        self.qkv = Linear(width, 3 * width)
+        self.proj = Linear(width, width)
         # eps stays at 1e-5 here, unlike the 1e-6 of every other norm of this network.
         self.q_norm = nn.LayerNorm(width // num_heads) if normalise_query_key else nn.Identity()
         self.k_norm = nn.LayerNorm(width // num_heads) if normalise_query_key else nn.Identity()

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from pano3d.backbones.attention import CrossAttention, Mlp, SelfAttention
+from pano3d.backbones.linear import Linear
 from pano3d.backbones.must3r_config import MemoryMode, Must3rConfig
 from pano3d.backbones.must3r_encoder import initialise_linears, run_block
 from pano3d.backbones.must3r_head import LinearHead
@@ -133,15 +134,15 @@ class Must3rDecoder(nn.Module):
         self.config = config
         width = config.decoder_width
         self.image2_embed = nn.Parameter(torch.empty(1, 1, width))
-        self.feat_embed_enc_to_dec = nn.Linear(config.encoder_width, width)
+        self.feat_embed_enc_to_dec = Linear(config.encoder_width, width)
         self.blocks_dec = nn.ModuleList(
             DecoderBlock(width, config.decoder_heads, config.mlp_ratio) for _ in range(config.decoder_depth)
         )
-        self.feedback_layer: Mlp | nn.Linear | None = None
+        self.feedback_layer: Mlp | Linear | None = None
         if config.feedback == "single_mlp":
             self.feedback_layer = Mlp(width, int(width * config.mlp_ratio))
         elif config.feedback == "single_linear":
-            self.feedback_layer = nn.Linear(width, width)
+            self.feedback_layer = Linear(width, width)
         if self.feedback_layer is not None:
             self.feedback_norm = nn.LayerNorm(width, eps=1e-5)  # the only norm of the network with this eps
         self.norm_dec = nn.LayerNorm(width, eps=1e-6)

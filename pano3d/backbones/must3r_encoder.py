@@ -6,10 +6,10 @@ import torch
 from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from pano3d.backbones.attention import Mlp, SelfAttention
+from pano3d.backbones.linear import linear
 from pano3d.backbones.must3r_config import Must3rConfig
 from pano3d.backbones.rope import RopeTable, grid_positions, rope_table
 
@@ -25,7 +25,7 @@ class PatchEmbed(nn.Module):
     def forward(self, images: Float[Tensor, "n 3 height width"]) -> Float[Tensor, "n t c"]:
         p = self.patch_size
         patches = rearrange(images, "n c (h p) (w q) -> n (h w) (c p q)", p=p, q=p)
-        return F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)
+        return linear(patches, self.proj.weight.flatten(1), self.proj.bias)
 
 
 class EncoderBlock(nn.Module):

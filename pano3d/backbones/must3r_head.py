@@ -9,6 +9,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from pano3d.backbones.linear import Linear
 from pano3d.backbones.must3r_config import Activation
 
 
@@ -33,7 +34,7 @@ class LinearHead(nn.Module):
         super().__init__()
         self.patch_size = patch_size
         self.channels = channels
-        self.proj = nn.Linear(width, channels * patch_size**2)
+        self.proj = Linear(width, channels * patch_size**2)
 
     def forward(
         self,

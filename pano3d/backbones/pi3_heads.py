@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pano3d.backbones.dinov2_block import Block
+from pano3d.backbones.linear import Linear
 from pano3d.backbones.rope import RopeTable
 from pano3d.geometry.rotations import closest_rotation
 
@@ -20,9 +21,9 @@ class HeadDecoder(nn.Module):
         self, input_width: int, width: int, depth: int, num_heads: int, mlp_ratio: float, output_width: int
     ) -> None:
         super().__init__()
-        self.projects = nn.Linear(input_width, width)
+        self.projects = Linear(input_width, width)
         self.blocks = nn.ModuleList(Block(width, num_heads, mlp_ratio, layer_scale=None) for _ in range(depth))
-        self.linear_out = nn.Linear(width, output_width)
+        self.linear_out = Linear(width, output_width)
 
     def forward(self, tokens: Float[Tensor, "n t c"], table: RopeTable) -> Float[Tensor, "n t d"]:
         tokens = self.projects(tokens)
@@ -37,7 +38,7 @@ class DenseHead(nn.Module):
     def __init__(self, width: int, channels: int, patch_size: int) -> None:
         super().__init__()
         self.patch_size = patch_size
-        self.proj = nn.Linear(width, channels * patch_size**2)
+        self.proj = Linear(width, channels * patch_size**2)
 
     def forward(self, tokens: Float[Tensor, "n t c"], grid: tuple[int, int]) -> Float[Tensor, "n h w k"]:
         with torch.autocast(tokens.device.type, enabled=False):
@@ -56,9 +57,9 @@ class ResidualUnit(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.res_conv1 = nn.Linear(width, width)
-        self.res_conv2 = nn.Linear(width, width)
-        self.res_conv3 = nn.Linear(width, width)
+        self.res_conv1 = Linear(width, width)
+        self.res_conv2 = Linear(width, width)
+        self.res_conv3 = Linear(width, width)
 
     def forward(self, features: Float[Tensor, "n t c"]) -> Float[Tensor, "n t c"]:
         return features + F.relu(self.res_conv3(F.relu(self.res_conv2(F.relu(self.res_conv1(features))))))
@@ -70,9 +71,9 @@ class CameraHead(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.res_conv = nn.ModuleList((ResidualUnit(width), ResidualUnit(width)))
-        self.more_mlps = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU())
-        self.fc_t = nn.Linear(width, 3)
-        self.fc_rot = nn.Linear(width, 9)
+        self.more_mlps = nn.Sequential(Linear(width, width), nn.ReLU(), Linear(width, width), nn.ReLU())
+        self.fc_t = Linear(width, 3)
+        self.fc_rot = Linear(width, 9)
 
     def forward(self, features: Float[Tensor, "n t c"]) -> Float[Tensor, "n 4 4"]:
         """world_from_camera of each view, in the world and the scale that the network chose."""
