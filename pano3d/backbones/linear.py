@@ -43,4 +43,5 @@ def _is_faster_as_convolution(tokens: Tensor, weight: Tensor) -> bool:
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
         and torch.backends.mkldnn.is_available()
+        and torch.get_num_threads() > 1  # alone, PyTorch takes its own convolution too
     )

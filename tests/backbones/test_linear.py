@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
 
 from pano3d.backbones.linear import Linear, linear
+
+
+@pytest.fixture(autouse=True)
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 def operators(tokens: torch.Tensor, layer: torch.nn.Module) -> set[str]:
@@ -46,5 +56,8 @@ def test_training_narrow_layers_and_few_tokens_keep_the_product() -> None:
         assert "aten::mkldnn_convolution" not in operators(wide, Linear(512, 192))
         assert "aten::convolution" not in operators(wide[:5], Linear(512, 512))
         assert Linear(512, 512)(wide[:0]).shape == (0, 512)
+        torch.set_num_threads(1)
+        assert "aten::convolution" not in operators(wide, Linear(512, 512))
+        torch.set_num_threads(2)
         with torch.autocast("cpu", torch.bfloat16):
             assert Linear(512, 512)(wide).dtype == torch.bfloat16
