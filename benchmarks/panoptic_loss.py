@@ -61,8 +61,9 @@ def prepare_both(stride: int, views: int, segments: int, points: int, device: st
     shared, plain = (prepare(way, stride, views, segments, points, device) for way in ("shared", "plain"))
 
     def check(ours: Tensor, theirs: Tensor) -> None:
-        # Two estimates of one loss, at points drawn for all pairs and for each: so many points leave little between.
-        require_close("loss", ours, theirs, 0.02)
+        # Two estimates of one loss, at points drawn for all pairs and for each: the fewest points that are measured
+        # leave 3 % between them, a term that is missing more than 10.
+        require_close("loss", ours, theirs, 0.05)
 
     return Work(shared, check, plain)
 
