@@ -100,7 +100,10 @@ def _parser(name: str) -> tuple[argparse.ArgumentParser, Callable[[argparse.Name
     )
     children = parser.add_subparsers(metavar="command", dest="command")
     subparsers = {
-        one: children.add_parser(one, help=text, description=text) for one, text in (STAGES | COMMANDS).items()
+        one: children.add_parser(
+            one, help=text, description=text, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        for one, text in (STAGES | COMMANDS).items()
     }
     call: Callable[[argparse.Namespace], int] = _nothing
     if name in STAGES:

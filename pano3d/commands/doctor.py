@@ -63,7 +63,7 @@ def examine(device: str, folder: Path) -> Iterator[Finding]:
     yield _open3d()
     for package, extra, purpose in (("viser", "viewer", "pano3d view"), ("distributed", "cluster", "Dask clusters")):
         yield _extra(package, extra, purpose)
-    yield _resource("disk", shutil.disk_usage(folder).free, MINIMUM_DISK, "free space, or choose another --folder")
+    yield from _folder(folder)
     yield _resource("memory", psutil.virtual_memory().available, MINIMUM_MEMORY, "close programs, or use --memory")
     for backbone in BACKBONES:
         yield _default_model(backbone)
@@ -107,6 +107,16 @@ def _extra(package: str, extra: str, purpose: str) -> Finding:
     if util.find_spec(package) is None:
         return Finding(package, "note", "not installed", f"only for {purpose}: pip install 'pano3d[{extra}]'")
     return Finding(package, "ok", metadata.version(package))
+
+
+def _folder(folder: Path) -> Iterator[Finding]:
+    if not folder.is_dir():
+        yield Finding("folder", "wrong", f"{folder} is not a folder", f"mkdir -p {folder}, or choose another --folder")
+    elif not os.access(folder, os.W_OK):
+        yield Finding("folder", "wrong", f"{folder} cannot be written to", "chmod u+w it, or choose another --folder")
+    else:
+        free = shutil.disk_usage(folder).free
+        yield _resource("disk", free, MINIMUM_DISK, "free space, or choose another --folder")
 
 
 def _resource(name: str, free: int, least: int, remedy: str) -> Finding:

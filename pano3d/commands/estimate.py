@@ -22,17 +22,26 @@ class Estimate:
     bytes: int
 
     def __str__(self) -> str:
-        return f"about {self.seconds:.0f} s for the network, {self.bytes / 2**30:.1f} GiB of memory"
+        seconds = "less than a second" if self.seconds < 1 else f"about {self.seconds:.0f} s"
+        return f"{seconds} for the network, {self.bytes / 2**30:.1f} GiB of memory"
 
 
 def memory_bytes(reconstructor: Reconstructor, width: int, height: int, views: int) -> int:
     """Peak memory: what the process holds now, and per view its tokens through a dozen layers and its pixel maps."""
     model = reconstructor.model
     pixels, tokens = width * height, width * height // model.backbone.patch_size**2
-    per_view = 64 * pixels + 4 * 12 * tokens * (model.backbone.encoder_width + model.backbone.decoder_width)
+    # Measured with 8 to 256 views: maps of network and scene, and the tables and meshes that are written of them.
+    per_view = 176 * pixels + 4 * 12 * tokens * (model.backbone.encoder_width + model.backbone.decoder_width)
     merging = 3 * 4 * pixels * model.mask_decoder.config.queries  # masks of one view, three copies
     held = torch.cuda.memory_allocated() if reconstructor.device.type == "cuda" else psutil.Process().memory_info().rss
     return int(held + views * per_view + merging)
+
+
+def free_bytes(reconstructor: Reconstructor) -> int:
+    """Memory that this process may come to hold: its own, and what is free on the device it computes on."""
+    if reconstructor.device.type == "cuda":
+        return int(torch.cuda.memory_allocated() + torch.cuda.mem_get_info(reconstructor.device)[0])
+    return int(psutil.Process().memory_info().rss + psutil.virtual_memory().available)
 
 
 def views_within(reconstructor: Reconstructor, width: int, height: int, budget: float) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,10 @@ from numpy.typing import NDArray
 from pano3d.data.archive import read_scene
 from pano3d.photos import VIDEO_ENDINGS, Photos, find_photos, fit_image, read_photos, read_video, spread
 from pano3d.types import DataError
+
+UNREAD_ENDINGS = (".heic", ".heif", ".avif", ".dng", ".cr2", ".cr3", ".nef", ".arw")
+"""Photos of kinds that no reader here takes: they must not be passed over in silence."""
+REMEDY = "HEIC and raw photos are not read; export them as JPEG (`magick mogrify -format jpg *.HEIC`)"
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,20 @@ def count_views(inputs: Sequence[Path]) -> int | None:
     """
     if _is(inputs, VIDEO_ENDINGS):
         return None
-    return len(read_scene(inputs[0])) if _is(inputs, (".zip",)) else len(find_photos(inputs))
+    return len(read_scene(inputs[0])) if _is(inputs, (".zip",)) else len(_find_photos(inputs))
+
+
+def _find_photos(inputs: Sequence[Path]) -> list[Path]:
+    try:
+        return find_photos(inputs)
+    except DataError as error:
+        raise (DataError(f"{error}; {REMEDY}") if _unread(inputs) else error) from None
+
+
+def _unread(inputs: Sequence[Path]) -> list[Path]:
+    """Photos in the folders that are of a kind nobody here reads."""
+    inside = [each for path in inputs if path.is_dir() for each in path.iterdir()]
+    return sorted(each for each in inside if each.suffix.lower() in UNREAD_ENDINGS and not each.name.startswith("."))
 
 
 def read_input(inputs: Sequence[Path], width: int, height: int, views: int, on_done: Callable[[], object]) -> Given:
@@ -44,7 +61,11 @@ def read_input(inputs: Sequence[Path], width: int, height: int, views: int, on_d
         return Given(read_video(inputs[0], width, height, views), "video")
     if _is(inputs, (".zip",)):
         return _read_archive(inputs[0], width, height, views, on_done)
-    return Given(read_photos(find_photos(inputs), width, height, views, on_done), "photos")
+    photos = read_photos(_find_photos(inputs), width, height, views, on_done)
+    unread = _unread(inputs)
+    if unread:
+        photos = replace(photos, notes=(*photos.notes, f"{len(unread)} files such as {unread[0].name}: {REMEDY}"))
+    return Given(photos, "photos")
 
 
 def _is(inputs: Sequence[Path], endings: tuple[str, ...]) -> bool:

@@ -3,35 +3,35 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
+import threading
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from pano3d.commands.estimate import estimate, views_within
+from pano3d.commands.description import Frame, describe
+from pano3d.commands.estimate import estimate, free_bytes, memory_bytes, views_within
 from pano3d.commands.inputs import Given, count_views, read_input
-from pano3d.commands.loading import LoadedModel
 from pano3d.commands.options import add_model_options, load_chosen_model
-from pano3d.commands.result_folder import prepare_folder, write_result
-from pano3d.geometry.alignment import scale_of
+from pano3d.commands.result_folder import hold_folder, write_result
 from pano3d.online import OnlineConfig, OnlineFrame, OnlineReconstructor
 from pano3d.output.cameras import read_cameras
 from pano3d.output.segments import SegmentRow
 from pano3d.panoptic.scene import keep_classes
 from pano3d.panoptic.stream import StreamConfig
-from pano3d.processes import peak_bytes
-from pano3d.reconstruction import align_to_cameras, move_scene, scale_to_length, view_agreement
+from pano3d.reconstruction import Reconstructor, align_to_cameras, move_scene, scale_to_length, view_agreement
 from pano3d.types import ConfigError, DataError, DegenerateError, PanopticScene
 
 DEFAULT_VIEWS = 32
 INTERRUPTED = 130
+OPTIONS = ("mode", "views", "memory", "classes", "drop_least_sure", "merging", "score", "device", "precision")
 LONELY = 0.02
 """Share of confirmed pixels below which a view is said to agree with no other."""
 
@@ -74,59 +74,53 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-@dataclass(frozen=True)
-class Frame:
-    """What is known about the frame of a result: its name, unit, how it came about."""
-
-    name: str
-    unit: str
-    source: str
-    target_from_world: NDArray[np.float64]
-    residual: float | None = None
-
-
 def main(args: argparse.Namespace) -> int:
     """Reconstruct and write; 130 when interrupted, with what was finished kept."""
     _check(args)
     available = count_views(args.input)
-    prepare_folder(args.output)
+    with hold_folder(args.output):
+        return _reconstruct(args, available)
+
+
+def _reconstruct(args: argparse.Namespace, available: int | None) -> int:
     model = load_chosen_model(args)
     network = model.reconstructor
+    classes = _classes(args, network.labels.names)
     width, height = network.image_width, network.image_height
     views = min(available or args.views, args.views)
-    if args.memory is not None:
-        fitting = views_within(network, width, height, args.memory * 2**30)
-        if fitting < 1:
-            raise ConfigError(f"--memory {args.memory:g}: not even one view fits; allow more, or take a smaller model")
-        views = min(views, fitting)
+    views = _within_memory(args, network, views)
     online = (
         OnlineReconstructor(network, OnlineConfig(segments=_stream_config(args))) if args.mode == "online" else None
     )
     print(f"{model.folder}: {model.remark}")
-    print(f"{views} views of {width}x{height} on {args.device}: {estimate(network, width, height, views)}", flush=True)
+    expected = estimate(network, width, height, views)
+    print(f"{views} views of {width}x{height} on {args.device}: {expected}", flush=True)
     with tqdm(total=views, desc="reading", unit="view", disable=None) as progress:
         given = read_input(args.input, width, height, views, progress.update)
     remarks = [*given.photos.notes, *(f"left out {path}: {why}" for path, why in given.photos.left_out.items())]
     for remark in remarks:
         print(f"note: {remark}")
-    known = _known_cameras(args, given)
+    known, length = _known_cameras(args, given), _known_length(args, given)
     started = time.perf_counter()
     if online is None:
         print(f"reconstructing {len(given.photos.colors)} views", flush=True)
-        scene, interrupted = network.reconstruct(given.photos.colors), False
+        with _expecting(expected.seconds * len(given.photos.colors) / views):
+            scene, interrupted = network.reconstruct(given.photos.colors), False
     else:
         scene, interrupted = _one_by_one(online, given.photos.colors)
         given = _first(given, len(scene.depth))
         known = None if known is None else known[: len(scene.depth)]
     seconds = time.perf_counter() - started
-    scene, frame = _fix_frame(args, scene, given, known)
-    if args.classes:
-        scene = keep_classes(scene, _names(args.classes))
+    scene, frame = _fix_frame(scene, known, length)
+    if classes:
+        scene = keep_classes(scene, classes)
     found = _remarks(scene, interrupted)
     for remark in found:
         print(f"note: {remark}")
     remarks = [model.remark, *remarks, *found]
-    description = _description(args, model, given, scene, frame, seconds, remarks)
+    title = args.input[0].resolve().name if len(args.input) == 1 else f"{len(args.input)} photos"
+    options = {name: getattr(args, name) for name in OPTIONS}
+    description = describe(model, title, given.kind, given.photos, options, scene, frame, seconds, remarks)
     with tqdm(total=11, desc="writing", unit="file", disable=None) as progress:
         rows = write_result(
             args.output,
@@ -154,13 +148,60 @@ def _check(args: argparse.Namespace) -> None:
         _length(args.length)
 
 
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
+def _classes(args: argparse.Namespace, known: Sequence[str]) -> list[str]:
+    """What --classes names; nothing without it."""
+    wanted = [name.strip() for name in (args.classes or "").split(",") if name.strip()]
+    unknown = [name for name in wanted if name not in known]
+    if unknown:
+        raise ConfigError(f"--classes: {', '.join(unknown)} unknown; the model knows {', '.join(known)}")
+    return wanted
+
+
+def _within_memory(args: argparse.Namespace, network: Reconstructor, views: int) -> int:
+    """As many views as --memory allows; without it, those asked for must fit into what is free.
+
+    Raises:
+        ConfigError: they do not, or not even one does.
+    """
+    width, height = network.image_width, network.image_height
+    budget = float(free_bytes(network)) if args.memory is None else args.memory * 2**30
+    fitting = views_within(network, width, height, budget)
+    if fitting < 1:
+        raise ConfigError(
+            f"not even one view fits into {budget / 2**30:.2g} GiB of memory; allow more, or take a smaller model"
+        )
+    if args.memory is None and views > fitting:
+        needed = memory_bytes(network, width, height, views)
+        raise ConfigError(
+            f"{views} views need about {needed / 2**30:.0f} GiB of memory, {budget / 2**30:.0f} are free: take --views "
+            f"{fitting} or less, or --memory {0.8 * budget / 2**30:.1f} for as many as fit"
+        )
+    return min(views, fitting)
 
 
 def _stream_config(args: argparse.Namespace) -> StreamConfig:
     bounded = OnlineConfig().segments
     return bounded if args.score is None else replace(bounded, score_threshold=args.score)
+
+
+@contextmanager
+def _expecting(seconds: float) -> Iterator[None]:
+    """A bar that fills within the time that was estimated: the network itself cannot tell how far it is."""
+    done = threading.Event()
+    total = max(1, math.ceil(seconds))
+
+    def fill() -> None:
+        with tqdm(total=total, desc="of the estimated time", unit="s", disable=None) as progress:
+            while not done.wait(1) and not progress.disable:
+                progress.update(min(1, total - progress.n))
+
+    thread = threading.Thread(target=fill, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def _one_by_one(online: OnlineReconstructor, colors: NDArray[np.uint8]) -> tuple[PanopticScene, bool]:
@@ -212,11 +253,49 @@ def _length(text: str) -> tuple[str, tuple[tuple[float, float], tuple[float, flo
         raise ConfigError(
             f"--length {text!r}: expected NAME,X1,Y1,X2,Y2,METRES, such as IMG_1,120,300,120,900,2.1"
         ) from None
+    if not 0 < metres < math.inf:
+        raise ConfigError(f"--length {text!r}: expected a positive number of metres")
     return name, ((x1, y1), (x2, y2)), metres
 
 
+@dataclass(frozen=True)
+class KnownLength:
+    """A distance in metres between two pixels of a view of the network's size; text: as given."""
+
+    text: str
+    view: int
+    pixels: tuple[tuple[float, float], tuple[float, float]]
+    metres: float
+
+
+def _known_length(args: argparse.Namespace, given: Given) -> KnownLength | None:
+    """What --length says.
+
+    Raises:
+        DataError: no view is called so, or a pixel lies outside of what is left of the photo.
+    """
+    if not args.length:
+        return None
+    name, ends, metres = _length(args.length)
+    stems = [Path(name).stem, name]
+    views = [view for view, each in enumerate(given.photos.names) if each in stems]
+    if not views:
+        raise DataError(f"--length: no view is called {name!r}; there are {', '.join(given.photos.names[:5])} ...")
+    crop = given.photos.crops[views[0]]
+    height, width = given.photos.colors.shape[1:3]
+    pixels = (crop.to_image(*ends[0]), crop.to_image(*ends[1]))
+    for end, (x, y) in zip(ends, pixels, strict=True):
+        if not (-0.5 <= x <= width - 0.5 and -0.5 <= y <= height - 0.5):
+            raise DataError(
+                f"--length: pixel {end[0]:g},{end[1]:g} is not in the part of {name} that is used, columns {crop.left} "
+                f"to {crop.left + width / crop.scale_x - 1:.0f}, rows {crop.top} to "
+                f"{crop.top + height / crop.scale_y - 1:.0f}"
+            )
+    return KnownLength(args.length, views[0], pixels, metres)
+
+
 def _fix_frame(
-    args: argparse.Namespace, scene: PanopticScene, given: Given, known: NDArray[np.float64] | None
+    scene: PanopticScene, known: NDArray[np.float64] | None, length: KnownLength | None
 ) -> tuple[PanopticScene, Frame]:
     """The scene in the frame and scale that is known, where one is."""
     if known is not None:
@@ -226,18 +305,11 @@ def _fix_frame(
             raise DataError(f"--cameras: {error}") from error
         moved = move_scene(scene, target_from_world)
         return moved, Frame("that of the known cameras", "theirs", "known cameras", target_from_world, residual)
-    own = "the reconstruction's own"
-    if args.length:
-        name, ends, metres = _length(args.length)
-        stems = [Path(name).stem, name]
-        views = [view for view, each in enumerate(given.photos.names) if each in stems]
-        if not views:
-            raise DataError(f"--length: no view is called {name!r}; there are {', '.join(given.photos.names[:5])} ...")
-        crop = given.photos.crops[views[0]]
-        pixels = (crop.to_image(*ends[0]), crop.to_image(*ends[1]))
-        scene, factor = scale_to_length(scene, views[0], pixels, metres)
-        return scene, Frame(own, "metres", f"known length {args.length}", np.diag([factor, factor, factor, 1.0]))
-    return scene, Frame(own, "unknown", "the network's own scale", np.eye(4))
+    if length is not None:
+        scene, factor = scale_to_length(scene, length.view, length.pixels, length.metres)
+        grown = np.diag([factor, factor, factor, 1.0])
+        return scene, replace(Frame.own(), unit="metres", source=f"known length {length.text}", target_from_world=grown)
+    return scene, Frame.own()
 
 
 def _remarks(scene: PanopticScene, interrupted: bool) -> list[str]:
@@ -255,71 +327,12 @@ def _remarks(scene: PanopticScene, interrupted: bool) -> list[str]:
     return remarks
 
 
-def _description(
-    args: argparse.Namespace,
-    model: LoadedModel,
-    given: Given,
-    scene: PanopticScene,
-    frame: Frame,
-    seconds: float,
-    remarks: list[str],
-) -> dict[str, Any]:
-    """What reconstruction.json says."""
-    peak = torch.cuda.max_memory_allocated() if torch.device(args.device).type == "cuda" else peak_bytes()
-    return {
-        "frame": {
-            "name": frame.name,
-            "axes": "OpenCV: x right, y down, z forward, of the camera that anchors it",
-            "unit": frame.unit,
-            "scale": scale_of(frame.target_from_world),
-            "source": frame.source,
-            "target_from_world": frame.target_from_world.tolist(),
-            "alignment_rms": frame.residual,
-        },
-        "model": {
-            "folder": str(model.folder),
-            "backbone": model.description.config.backbone.name,
-            "license": model.description.license,
-            "weights_sha256": model.description.weights_sha256,
-            "provenance": model.description.provenance,
-            "label_space": model.description.config.label_space,
-        },
-        "input": {
-            "title": args.input[0].resolve().name if len(args.input) == 1 else f"{len(args.input)} photos",
-            "kind": given.kind,
-            "views": list(given.photos.names),
-            "left_out": given.photos.left_out,
-        },
-        "options": {
-            name: getattr(args, name)
-            for name in (
-                "mode",
-                "views",
-                "memory",
-                "classes",
-                "drop_least_sure",
-                "merging",
-                "score",
-                "device",
-                "precision",
-            )
-        },
-        "precision": model.reconstructor.precision,
-        "confidence_kind": scene.confidence_kind,
-        "segments": len(scene.segments),
-        "seconds": round(seconds, 2),
-        "peak_bytes": peak,
-        "remarks": remarks,
-        "versions": {name: metadata.version(name) for name in ("pano3d", "torch", "numpy")},
-    }
-
-
 def summary(rows: list[SegmentRow], scene: PanopticScene, frame: Frame, seconds: float) -> str:
     """A few lines for the terminal: the largest objects first."""
     labelled = float(np.mean(scene.segment_id > 0))
     lines = [f"{len(scene.depth)} views in {seconds:.1f} s, {len(rows)} objects, {labelled:.0%} of the pixels labelled"]
     unit = " m" if frame.unit == "metres" else ""
     for row in sorted(rows, key=lambda each: -each.points)[:12]:
-        size = " x ".join(f"{side:.2f}" for side in row.extent) + unit
+        size = " x ".join(f"{side:.2f}" for side in row.extent) + unit if row.points else "no point is sure enough"
         lines.append(f"  {row.class_name:16} {row.points:8} points  {row.views:3} views  score {row.score:.2f}  {size}")
     return "\n".join(lines)

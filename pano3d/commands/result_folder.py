@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,12 +30,17 @@ from pano3d.viz.cloud import SceneCloud, list_segments, upright_from_world
 from pano3d.viz.page import render_page
 
 SCENE, DESCRIPTION = "scene.safetensors", "reconstruction.json"
+STREAMED = "scene"
+"""Where `pano3d stream` puts the scene it ends with."""
 FORMAT_VERSION = 1
 _PER_VIEW = ("images", "depth", "confidence", "panoptic", "colmap")
 _FILES = (
     *("scene.ply", "scene.glb", "scene.html", "cameras.json", "trajectory.txt", "panoptic.json", "segments.csv"),
     SCENE,
 )
+_PROBE = ".writable"
+RESULT = (*_PER_VIEW, *(each for name in (*_FILES, DESCRIPTION) for each in (name, f".{name}.partial")))
+"""What an earlier run leaves, one that was killed while writing among them."""
 
 
 @dataclass(frozen=True)
@@ -54,29 +61,50 @@ def prepare_writing(folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
+        probe = folder / _PROBE
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
         raise DataError(f"writing to {folder}: {error.strerror}; choose a folder that can be written to") from error
 
 
-def prepare_folder(folder: Path) -> None:
-    """Make the folder, or empty an earlier result of ours out of it.
+@contextmanager
+def hold_folder(folder: Path, ours: Collection[str] = RESULT) -> Iterator[None]:
+    """Make the folder and keep other processes of ours out of it. An earlier result in it stays as it is.
+
+    Args:
+        ours: names an earlier result may have left.
 
     Raises:
-        DataError: it cannot be written to, or holds something else.
+        DataError: it cannot be written to, holds something that is not ours, or another process is writing into it.
     """
+    import fcntl
+
     prepare_writing(folder)
-    ours = {*_FILES, *_PER_VIEW, DESCRIPTION}
-    foreign = sorted(path.name for path in folder.iterdir() if path.name not in ours)
+    foreign = sorted(path.name for path in folder.iterdir() if path.name not in {_PROBE, *ours})
     if foreign:
         raise DataError(f"writing to {folder}: it holds {foreign[0]!r}, which is not ours; choose another folder")
-    (folder / DESCRIPTION).unlink(missing_ok=True)
-    for name in _PER_VIEW:
-        shutil.rmtree(folder / name, ignore_errors=True)
-    for name in _FILES:
-        (folder / name).unlink(missing_ok=True)
+    opened = os.open(folder, os.O_RDONLY)  # the folder itself is locked: nothing is left behind, however we end
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(opened)
+        raise DataError(
+            f"writing to {folder}: another reconstruction is writing there; wait or choose another"
+        ) from None
+    try:
+        yield
+    finally:
+        os.close(opened)
+
+
+def clear_folder(folder: Path, ours: Collection[str] = RESULT) -> None:
+    """Empty an earlier result, or what is left of one, out of a folder that is held; its description goes first."""
+    for name in (DESCRIPTION, *ours):
+        if (folder / name).is_dir():
+            shutil.rmtree(folder / name)
+        else:
+            (folder / name).unlink(missing_ok=True)
 
 
 def minimum_confidence(scene: PanopticScene, drop: float) -> float:
@@ -95,8 +123,8 @@ def write_result(
     remarks: list[str],
     on_done: Callable[[str], object],
 ) -> list[SegmentRow]:
-    """Write every file, `reconstruction.json` last: a folder with one is whole. The arrays come first, so that an
-    interruption keeps what the network said.
+    """Replace an earlier result by every file of a new one. `reconstruction.json` comes last: a folder with one is
+    whole. The arrays come first, so that an interruption keeps what the network said.
 
     Args:
         drop_least_sure: share of the pixels left out of the point cloud, the meshes and the page.
@@ -105,6 +133,7 @@ def write_result(
     Returns:
         the rows of segments.csv.
     """
+    clear_folder(folder)
     names = list(photos.names)
     minimum = minimum_confidence(scene, drop_least_sure)
     is_kept = np.isfinite(scene.points_world).all(-1) & (scene.confidence >= minimum)
@@ -197,11 +226,13 @@ def frusta(scene: PanopticScene, depth: float) -> NDArray[np.float64]:
 
 
 def read_result(folder: Path) -> Result:
-    """A folder that `pano3d reconstruct` finished.
+    """A folder that `pano3d reconstruct` finished, or the scene in one that `pano3d stream` did.
 
     Raises:
         DataError: it is not one, or its files are damaged.
     """
+    if not (folder / DESCRIPTION).exists() and (folder / STREAMED / DESCRIPTION).is_file():
+        folder = folder / STREAMED
     path = folder / DESCRIPTION
     try:
         description = json.loads(path.read_text(encoding="utf-8"))

@@ -3,29 +3,47 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import io
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from pano3d.backbones.must3r_streaming import StreamingConfig
+from pano3d.commands.description import Frame, describe
+from pano3d.commands.inputs import UNREAD_ENDINGS
+from pano3d.commands.loading import LoadedModel
 from pano3d.commands.options import add_model_options, load_chosen_model
-from pano3d.commands.result_folder import prepare_writing
+from pano3d.commands.result_folder import RESULT, STREAMED, clear_folder, hold_folder, write_result
 from pano3d.files import write_whole
 from pano3d.online import OnlineConfig, OnlineFrame, OnlineReconstructor
 from pano3d.output.cameras import trajectory_line
 from pano3d.panoptic.stream import StreamConfig
-from pano3d.photos import PHOTO_ENDINGS, fit_image, read_photo
+from pano3d.photos import PHOTO_ENDINGS, Crop, Photos, fit_image, read_photo
 from pano3d.types import ConfigError, DataError
 
 POLL_SECONDS = 0.2
+SCENE_VIEWS = 32
+"""The scene that is written at the end shows at most so many frames, evenly spread over the capture."""
+DROP_LEAST_SURE = 0.1
+OWN = ("frames", STREAMED, "trajectory.txt", "segments.csv", ".segments.csv.partial")
+INTERRUPTED = 130
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, help="where photos arrive; their order is that of arrival, then of names")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="gets frames/NAME.npz and trajectory.txt")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        help="gets frames/NAME.npz, trajectory.txt, segments.csv, and at the end scene/, as reconstruct writes it; "
+        "an earlier stream is replaced",
+    )
     add_model_options(parser)
     parser.add_argument(
         "--keyframes", type=int, default=24, help="at most so many are remembered (default: %(default)s)"
@@ -36,61 +54,174 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """One line per frame: pose, points, ids, latency, memory."""
+    """One line per frame: pose, points, ids, latency, memory. Ctrl-C ends it with a scene; 130 then."""
     if not args.folder.is_dir():
         raise DataError(f"streaming {args.folder}: not a folder; make it first, then fill it")
     if args.keyframes < 2:
         raise ConfigError(f"--keyframes {args.keyframes}: expected 2 or more")
-    prepare_writing(args.output)
-    model = load_chosen_model(args)
+    with hold_folder(args.output, OWN):
+        model = load_chosen_model(args)
+        score = {} if args.score is None else {"score_threshold": args.score}
+        geometry = StreamingConfig(maximum_keyframes=args.keyframes)
+        segments = StreamConfig(maximum_keyframes=args.keyframes, **score)
+        online = OnlineReconstructor(model.reconstructor, OnlineConfig(geometry, segments))
+        clear_folder(args.output, OWN)
+        print(f"{model.folder}: {model.remark}\nwaiting for photos in {args.folder}", flush=True)
+        capture = _Capture(args.output)
+        interrupted = False
+        try:
+            _take_all(args, online, model, capture)
+        except KeyboardInterrupt:
+            interrupted = True
+        print(f"{capture.count} frames, {len(online.segments)} objects: {_listed(online)}", flush=True)
+        if capture.shown:
+            _write_scene(args, online, model, capture)
+            where = f"{args.output / STREAMED}/scene.html"
+            print(f"{where} shows {len(capture.shown)} of the frames in a browser; `pano3d view {args.output}` too")
+    return INTERRUPTED if interrupted else 0
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A frame that is kept for the scene at the end."""
+
+    name: str
+    crop: Crop
+    frame: OnlineFrame
+
+
+@dataclass
+class _Capture:
+    """What was taken so far. count: frames. seen_in: frames by segment id. shown: every `step`-th frame."""
+
+    output: Path
+    count: int = 0
+    seconds: float = 0.0
+    left_out: dict[str, str] = field(default_factory=dict)
+    names: set[str] = field(default_factory=set)
+    seen_in: Counter[int] = field(default_factory=Counter)
+    shown: list[Shown] = field(default_factory=list)
+    step: int = 1
+
+    def add(self, path: Path, crop: Crop, frame: OnlineFrame, online: OnlineReconstructor) -> None:
+        """Write a frame, the objects so far, and one more line of the trajectory."""
+        name, number = path.stem, 2
+        while name in self.names:
+            name, number = f"{path.stem}-{number}", number + 1
+        self.names.add(name)
+        write_whole(self.output / "frames" / f"{name}.npz", _arrays(frame))
+        with (self.output / "trajectory.txt").open("a", encoding="ascii") as file:
+            file.write(trajectory_line(self.count, frame.world_from_camera))
+        self.seen_in.update(set(np.unique(frame.segment_id).tolist()) - {0})
+        write_whole(self.output / "segments.csv", _segments(online, self.seen_in))
+        if self.count % self.step == 0:
+            self.shown.append(Shown(name, crop, frame))
+        if len(self.shown) > SCENE_VIEWS:
+            self.shown, self.step = self.shown[::2], 2 * self.step
+        self.count += 1
+
+
+def _take_all(args: argparse.Namespace, online: OnlineReconstructor, model: LoadedModel, capture: _Capture) -> None:
     network = model.reconstructor
-    score = {} if args.score is None else {"score_threshold": args.score}
-    config = OnlineConfig(
-        StreamingConfig(maximum_keyframes=args.keyframes), StreamConfig(maximum_keyframes=args.keyframes, **score)
-    )
-    online = OnlineReconstructor(network, config)
-    print(f"{model.folder}: {model.remark}\nwaiting for photos in {args.folder}", flush=True)
     size: tuple[int, int] | None = None
-    trajectory: list[str] = []
-    for path in arriving(args.folder, args.idle):
+    for path in arriving(args.folder, args.idle, capture.left_out):
         started = time.perf_counter()
         try:
             image, photo = read_photo(path, max(network.image_width, network.image_height))
         except DataError as error:
+            capture.left_out[path.name] = str(error)
             print(f"{path.name}: left out, {error}", flush=True)
             continue
+        capture.left_out.pop(path.name, None)
         if size is None:
             size = (network.image_width, network.image_height)
             size = size if photo[0] >= photo[1] else (size[1], size[0])
-        frame = online.step(fit_image(image, photo, *size)[0])
-        trajectory.append(trajectory_line(len(trajectory), frame.world_from_camera))
-        write_whole(args.output / "frames" / f"{path.stem}.npz", _arrays(frame))
-        write_whole(args.output / "trajectory.txt", "".join(trajectory).encode())
-        print(line(path.name, frame, online, time.perf_counter() - started), flush=True)
-    print(f"{len(trajectory)} frames, {len(online.segments)} objects: {_listed(online)}")
-    return 0
+        fitted, crop = fit_image(image, photo, *size)
+        frame = online.step(fitted)
+        capture.add(path, crop, frame, online)
+        seconds = time.perf_counter() - started
+        capture.seconds += seconds
+        print(line(path.name, frame, online, seconds), flush=True)
 
 
-def arriving(folder: Path, idle: float | None, sleep: Callable[[float], object] = time.sleep) -> Iterator[Path]:
-    """Photos of a folder as they come, each once and only when its size has stood still; until idle for so long."""
-    seen: set[str] = set()
-    sizes: dict[str, int] = {}
+def arriving(
+    folder: Path, idle: float | None, left_out: Collection[str] = (), sleep: Callable[[float], object] = time.sleep
+) -> Iterator[Path]:
+    """Photos of a folder as they come, each once and only when it has stood still; until idle for so long.
+
+    left_out: names of those that could not be read; each comes again when it has changed, as a photo does that was
+        written so slowly that it seemed whole.
+    """
+    taken: dict[str, tuple[int, int]] = {}
+    before: dict[str, tuple[int, int]] = {}
     last = time.monotonic()
     while idle is None or time.monotonic() - last < idle:
-        new = [p for p in folder.iterdir() if p.suffix.lower() in PHOTO_ENDINGS and p.name not in seen]
-        ready = []
-        for path in new:
-            size = path.stat().st_size
-            if size and sizes.get(path.name) == size:
-                ready.append(path)
-            sizes[path.name] = size
-        for path in sorted(ready, key=lambda each: (each.stat().st_mtime_ns, each.name)):
-            seen.add(path.name)
-            sizes.pop(path.name)
-            yield path
+        now = _photos(folder, {name for name in taken if name not in left_out})
+        new = {name: state for name, state in now.items() if taken.get(name) != state}
+        ready = [name for name, state in new.items() if before.get(name) == state]
+        before = new
+        for name in sorted(ready, key=lambda each: (now[each][1], each)):
+            taken[name] = now[name]
+            yield folder / name
             last = time.monotonic()
         if not ready:
             sleep(POLL_SECONDS)
+
+
+def _photos(folder: Path, known: Collection[str]) -> dict[str, tuple[int, int]]:
+    """Size and time of change of every photo that is not known and not empty."""
+    found = {}
+    for path in folder.iterdir():
+        if (
+            path.suffix.lower() not in (*PHOTO_ENDINGS, *UNREAD_ENDINGS)
+            or path.name.startswith(".")
+            or path.name in known
+        ):
+            continue
+        try:
+            state = path.stat()
+        except FileNotFoundError:  # renamed or removed since it was listed
+            continue
+        if state.st_size:
+            found[path.name] = (state.st_size, state.st_mtime_ns)
+    return found
+
+
+def _write_scene(args: argparse.Namespace, online: OnlineReconstructor, model: LoadedModel, capture: _Capture) -> None:
+    """The frames that were kept, as `pano3d reconstruct` writes a scene."""
+    scene = online.scene([shown.frame for shown in capture.shown])
+    photos = Photos(
+        scene.colors,
+        tuple(shown.name for shown in capture.shown),
+        tuple(shown.crop for shown in capture.shown),
+        dict(capture.left_out),
+    )
+    remarks = [model.remark, f"{len(capture.shown)} of the {capture.count} frames of a stream"]
+    options = {"keyframes": args.keyframes, "score": args.score, "drop_least_sure": DROP_LEAST_SURE}
+    title = args.folder.resolve().name
+    description = describe(model, title, "stream", photos, options, scene, Frame.own(), capture.seconds, remarks)
+    folder = args.output / STREAMED
+    with hold_folder(folder, RESULT):
+        write_result(
+            folder,
+            scene,
+            photos,
+            model.reconstructor.labels,
+            DROP_LEAST_SURE,
+            description,
+            remarks,
+            lambda _: None,
+        )
+
+
+def _segments(online: OnlineReconstructor, seen_in: Counter[int]) -> bytes:
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["id", "class_id", "class", "is_thing", "frames", "score"])
+    for segment in online.segments:
+        numbers = [int(segment.is_thing), seen_in[segment.id], f"{segment.score:.4f}"]
+        table.writerow([segment.id, segment.class_id, segment.class_name, *numbers])
+    return text.getvalue().encode()
 
 
 def line(name: str, frame: OnlineFrame, online: OnlineReconstructor, seconds: float) -> str:

@@ -30,6 +30,17 @@ def test_this_installation(capsys: pytest.CaptureFixture[str]) -> None:
     assert "ok     python" in capsys.readouterr().out
 
 
+def test_a_folder_that_is_missing_or_closed_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def of_folder(folder: Path) -> doctor.Finding:
+        return next(each for each in doctor.examine("cpu", folder) if each.name in ("folder", "disk"))
+
+    missing = of_folder(tmp_path / "missing")
+    assert (missing.state, missing.remedy.split(",")[0]) == ("wrong", f"mkdir -p {tmp_path / 'missing'}")
+    assert of_folder(tmp_path).name == "disk"
+    monkeypatch.setattr(doctor.os, "access", lambda *_: False)  # root may write everywhere
+    assert "chmod u+w" in of_folder(tmp_path).remedy
+
+
 def test_what_is_broken_is_found_with_its_cure(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +15,15 @@ import pytest
 import pano3d
 from pano3d import cli
 from pano3d.commands import loading, reconstruct
+from pano3d.commands.estimate import memory_bytes
 from pano3d.commands.loading import default_model, load_model
-from pano3d.commands.result_folder import frusta, read_result
+from pano3d.commands.result_folder import frusta, hold_folder, read_result
 from pano3d.data.archive import write_scene
 from pano3d.model import ModelConfig
 from pano3d.online import OnlineReconstructor
 from pano3d.photos import PHOTO_ENDINGS
 from pano3d.reconstruction import move_scene, view_agreement
-from pano3d.types import WeightsError
+from pano3d.types import DataError, WeightsError
 from tests.data.scenes import make_scene
 from tests.known_scene import known_scene
 from tests.small_model import PI3, write_photos, write_small_model
@@ -150,6 +154,8 @@ def test_one_photo_and_bad_ones_among_good(
         (("--drop-least-sure", "1"), "expected a share"),
         (("--length", "photo_1,1,2"), "expected NAME,X1"),
         (("--length", "x,1,2,3,4,1"), "no view is called 'x'"),
+        (("--length", "photo_1,1,2,30,4,0"), "a positive number of metres"),
+        (("--length", "photo_1,1,0,30,20,1"), "pixel 1,0 is not in the part of photo_1 that is used"),
         (("--cameras", "input"), "only scene archives"),
         (("--classes", "dragon"), "dragon unknown"),
         (("--device", "tpu9"), "cannot be used"),
@@ -177,6 +183,81 @@ def test_the_output_folder_is_judged_before_work(
     assert (tmp_path / "letters" / "dear.txt").read_text() == "mine"
     assert run(model, tmp_path / "out", tmp_path / "missing") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_may_not_be_written_is_told(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Root may write everywhere, so root becomes nobody for this."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o555)
+        is_root = os.geteuid() == 0
+        if is_root:
+            os.seteuid(65534)
+        try:
+            with pytest.raises(DataError, match="Permission denied; choose a folder"), hold_folder(folder / "out"):
+                pass
+            with pytest.raises(DataError, match="Permission denied; choose a folder"), hold_folder(folder):
+                pass
+        finally:
+            if is_root:
+                os.seteuid(0)
+
+
+def test_two_do_not_write_into_one_folder(
+    model: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with hold_folder(tmp_path / "out"):
+        assert run(model, tmp_path / "out", photos) == 1
+        assert "another reconstruction is writing there" in capsys.readouterr().err
+        assert list((tmp_path / "out").iterdir()) == []
+    assert run(model, tmp_path / "out", photos) == 0
+
+
+def test_an_earlier_result_stays_until_there_is_a_new_one(
+    model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    assert run(model, out, photos) == 0
+    assert run(model, out, photos, "--device", "tpu9") == 1
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("pano3d.reconstruction.Reconstructor.reconstruct", interrupted)
+        assert run(model, out, photos) == 130
+    assert read_result(out).names == ["photo_1", "photo_2", "photo_3"]
+    (out / ".scene.glb.partial").write_bytes(b"what a killed run leaves")
+    assert run(model, out, photos) == 0
+    assert not list(out.glob(".*"))
+
+
+def test_more_views_than_memory_holds_are_refused(
+    model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network = load_model(model, "cpu").reconstructor
+    held, one = (memory_bytes(network, 48, 32, views) for views in (0, 1))
+    monkeypatch.setattr(reconstruct, "free_bytes", lambda _: held + 2**27)
+    monkeypatch.setattr(reconstruct, "count_views", lambda _: 5000)
+    assert 5000 * (one - held) > 2**27
+    assert run(model, tmp_path / "out", photos, "--views", "5000") == 1
+    error = capsys.readouterr().err
+    assert "5000 views need about" in error
+    fitting = int(re.search(r"take --views (\d+) or less", error)[1])
+    assert 1 < fitting < 5000
+
+
+def test_photos_of_a_phone_are_not_passed_over_in_silence(
+    model: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "phone"
+    folder.mkdir()
+    (folder / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
+    assert run(model, tmp_path / "out", folder) == 1
+    assert "export them as JPEG" in capsys.readouterr().err
+    shutil.copy(photos / "photo_1.jpg", folder)
+    assert run(model, tmp_path / "out", folder) == 0
+    assert "1 files such as IMG_1.HEIC: HEIC and raw photos are not read" in capsys.readouterr().out
 
 
 def test_an_earlier_result_is_replaced_whole(model: Path, photos: Path, tmp_path: Path) -> None:

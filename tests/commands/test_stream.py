@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import os
 import re
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +17,9 @@ import pytest
 
 from pano3d import cli
 from pano3d.backbones.must3r_streaming import StreamingConfig
+from pano3d.commands import stream
 from pano3d.commands.loading import load_model
+from pano3d.commands.result_folder import read_result
 from pano3d.commands.stream import arriving
 from pano3d.online import OnlineConfig, OnlineReconstructor
 from pano3d.panoptic.scene import QuboMerging, SceneConfig
@@ -57,9 +64,77 @@ def test_a_photo_is_taken_once_and_only_when_whole(tmp_path: Path) -> None:
         lambda: shutil.copy(source / "photo_2.jpg", folder / "b.jpg"),
     ]
     pause = iter(looks)
-    found = arriving(folder, 0.5, lambda _: next(pause, lambda: None)())
+    found = arriving(folder, 0.5, sleep=lambda _: next(pause, lambda: None)())
     assert next(found).read_bytes() == whole
     assert [path.name for path in found] == ["b.jpg"]
+
+
+def test_a_photo_that_only_seemed_whole_comes_again(tmp_path: Path) -> None:
+    """It stands still half written, is left out, and grows; another vanishes between two looks."""
+    whole = (write_photos(tmp_path / "source", 1) / "photo_1.jpg").read_bytes()
+    folder, left_out = tmp_path / "in", {}
+    folder.mkdir()
+    (folder / "a.jpg").write_bytes(whole[:100])
+    (folder / "gone.jpg").symlink_to(tmp_path / "nowhere")
+    (folder / ".hidden.jpg").write_bytes(whole)
+    found = arriving(folder, 0.3, left_out, sleep=lambda _: None)
+    assert len(next(found).read_bytes()) == 100
+    left_out["a.jpg"] = "damaged"
+    (folder / "a.jpg").write_bytes(whole)
+    assert next(found).read_bytes() == whole
+    del left_out["a.jpg"]
+    assert list(found) == []
+
+
+def test_ctrl_c_ends_a_stream_with_its_scene(model: Path, tmp_path: Path) -> None:
+    folder = write_photos(tmp_path / "in", 3)
+    shutil.copy(folder / "photo_1.jpg", folder / "photo_2.jpeg")  # the same stem
+    words = ["stream", folder, "-o", tmp_path / "out", "--model", model, "--score", "0"]
+    command = [sys.executable, "-m", "pano3d", *map(str, words)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        lines = []
+        while sum(" ms  memory " in line for line in lines) < 4:
+            lines.append(process.stdout.readline())
+            assert lines[-1], "".join(lines)
+        process.send_signal(signal.SIGINT)
+        rest = process.stdout.read()
+        assert process.wait(60) == 130
+    assert rest.startswith("4 frames, ")
+    out = tmp_path / "out"
+    assert {path.stem for path in (out / "frames").iterdir()} == {"photo_1", "photo_2", "photo_2-2", "photo_3"}
+    result = read_result(out)
+    assert result.folder == out / "scene"
+    assert result.description["input"]["kind"] == "stream"
+    with (out / "segments.csv").open(newline="") as file:
+        rows = {int(row["id"]): row for row in csv.DictReader(file)}
+    assert {segment.id: segment.class_name for segment in result.scene.segments}.items() <= {
+        number: row["class"] for number, row in rows.items()
+    }.items()
+    for number, row in rows.items():
+        assert int(row["frames"]) == (result.scene.segment_id == number).any(axis=(1, 2)).sum()
+    for name, ids in zip(result.names, result.scene.segment_id, strict=True):
+        with np.load(out / "frames" / f"{name}.npz") as frame:
+            np.testing.assert_array_equal(frame["segment_id"], ids)
+
+
+def test_a_long_stream_keeps_few_frames_and_replaces_an_earlier_one(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(stream, "SCENE_VIEWS", 4)
+    folder, out = write_photos(tmp_path / "in", 11), tmp_path / "out"
+    for number, photo in enumerate(find_photos([folder])):
+        os.utime(photo, (1e9 + number, 1e9 + number))
+    words = ["stream", folder, "-o", out, "--model", model, "--idle", "0.5"]
+    assert cli.main([str(word) for word in words]) == 0
+    assert read_result(out / "scene").names == ["photo_1", "photo_5", "photo_9"]
+    (folder / "photo_1.jpg").unlink()
+    assert cli.main([str(word) for word in words]) == 0
+    assert not (out / "frames" / "photo_1.npz").exists()
+    assert len((out / "trajectory.txt").read_text().splitlines()) == 10
+    (out / "mine.txt").write_text("mine")
+    capsys.readouterr()
+    assert cli.main([str(word) for word in words]) == 1
+    assert "'mine.txt', which is not ours" in capsys.readouterr().err
 
 
 def test_memory_and_ids_stay(model: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import hotcoco
 import numpy as np
 import pycolmap
 import pytest
@@ -20,7 +21,7 @@ from pano3d.output.labels import write_coco_panoptic, write_ply
 from pano3d.output.mesh import grid_triangles, write_glb
 from pano3d.output.segments import segment_rows, write_segments
 from pano3d.panoptic.lifting import lift_points
-from pano3d.types import DataError
+from pano3d.types import VOID, DataError
 from tests.known_scene import NAMES, known_scene
 
 SCENE = known_scene()
@@ -144,6 +145,20 @@ def test_panoptic_reads_as_coco_says(tmp_path: Path) -> None:
         for number, segment in info.items():
             assert segment["area"] == (ids == number).sum()
             assert (SCENE.class_id[view][ids == number] == segment["category_id"]).all()
+
+
+def test_panoptic_scores_in_an_evaluator_of_others(tmp_path: Path) -> None:
+    """hotcoco reads JSON and PNG as panopticapi does: 1 against itself, 0 for a class that is gone."""
+    is_chair = SCENE.segment_id == 3
+    without = dataclasses.replace(
+        SCENE, segment_id=np.where(is_chair, 0, SCENE.segment_id), class_id=np.where(is_chair, VOID, SCENE.class_id)
+    )
+    whole = write_coco_panoptic(SCENE, tmp_path / "whole", VIEWS)
+    assert hotcoco.panoptic.pq_compute(whole, whole)["All"]["pq"] == 1
+    scores = hotcoco.panoptic.pq_compute(whole, write_coco_panoptic(without, tmp_path / "without", VIEWS))
+    assert [scores["per_class"][number]["pq"] for number in range(3)] == [1, 1, 0]
+    assert scores["per_class"][2]["fn"] == 3  # it is seen in every view
+    assert scores["Things"]["pq"] == 0
 
 
 def test_segments_are_listed_with_points_views_and_extent(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import statistics
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from pano3d.viz.page import render_page
 from tests.viz.browser import open_page
 
 FAST = 4.0
-"""A shared machine may be so many times slower than the frame time promised on a quiet one."""
+"""A shared machine may be so many times slower than the times promised on a quiet one."""
 
 
 def cloud(count: int, name: str = "a room") -> SceneCloud:
@@ -95,6 +96,73 @@ def test_a_million_points_are_shown_soon_and_turn_smoothly(tmp_path: Path) -> No
     assert complaints == []
 
 
+@pytest.mark.slow
+def test_a_million_points_are_served_soon_and_turn_smoothly() -> None:
+    """The same promise for the interactive viewer: few points while it turns, all of them when it rests."""
+    complaints: list[str] = []
+    viewer = CloudViewer(cloud(1_000_000), "127.0.0.1", 0, 1_000_000)
+    green, turning, resting = (20, 220, 20), 0.0, 0.0
+    try:
+        with open_page("about:blank", complaints) as page:
+            started = time.monotonic()
+            page.goto(viewer.url)
+            wait_until(lambda: share(page, green, 40) > 0.005, page)
+            assert time.monotonic() - started < 5 * FAST
+            wait_until(lambda: viewer.shows_all, page)
+            page.wait_for_timeout(2000)
+            resting = share(page, green, 40)
+            page.evaluate(
+                "() => { window.times = []; const tick = (now) => { times.push(now); requestAnimationFrame(tick); };"
+                "requestAnimationFrame(tick); }"
+            )
+            page.mouse.move(500, 360)
+            page.mouse.down()
+            for step in range(40):
+                page.mouse.move(500 + 6 * step, 360 + 2 * step)
+                page.wait_for_timeout(60)
+            assert not viewer.shows_all
+            turning = share(page, green, 40)
+            frames = np.diff(page.evaluate("times"))
+            page.mouse.up()
+            wait_until(lambda: viewer.shows_all, page)
+    finally:
+        viewer.stop()
+    assert float(np.median(frames)) < 250 * FAST
+    assert 0.3 < turning / resting < 3  # few points look like many
+    assert viewer.drawn == 1_000_000
+    assert complaints == []
+
+
+def test_what_is_changed_while_hidden_is_there_when_shown() -> None:
+    """Both levels of detail follow every control, and an object's points are the same share of both."""
+    viewer = CloudViewer(cloud(200_000), "127.0.0.1", 0, 200_000)
+    try:
+        viewer.color_by("classes")
+        viewer.hide_below(0.5)  # the table's points are all less sure
+        assert not viewer.shows_all
+        wait_for(lambda: viewer.shows_all)
+        assert viewer.drawn == 100_000
+        clouds = {name: each for name, each in handles(viewer).items() if name.startswith("/all/")}
+        assert {name: len(each.points) for name, each in clouds.items()} == {"/all/0": 100_000}
+        assert (clouds["/all/0"].colors == (10, 20, 250)).all()
+        viewer.show_object(0, False)
+        assert viewer.drawn == 0
+        assert not any(each.visible for name, each in handles(viewer).items() if name in ("/all/0", "/few/0"))
+    finally:
+        viewer.stop()
+
+
+def handles(viewer: CloudViewer) -> dict[str, Any]:
+    return dict(viewer.server.scene._handle_from_node_name)
+
+
+def wait_for(condition: Any, seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come true in time"
+        time.sleep(0.05)
+
+
 def test_upright_turns_minus_y_up() -> None:
     level = np.eye(4)[None]
     upright = upright_from_world(level)
@@ -117,6 +185,15 @@ def test_the_interactive_viewer_draws_in_a_browser() -> None:
             wait_until(lambda: share(page, (220, 20, 20), 40) > 0.005, page)
             viewer.hide_below(0.5)  # the table's points are all less sure
             assert viewer.drawn == 5_000
+            legend = page.locator("div[style*='height:4px'],div[style*='height: 4px']")
+            backgrounds = "all => all.map(one => getComputedStyle(one).backgroundColor)"
+            segments = [f"rgb{tuple(segment_colors(np.array(number)).tolist())}" for number in (1, 2)]
+            assert legend.evaluate_all(backgrounds) == segments
+            assert page.get_by_text("surest").count() == 0
+            viewer.color_by("classes")
+            wait_until(lambda: legend.evaluate_all(backgrounds) == ["rgb(10, 20, 250)", "rgb(250, 240, 10)"], page)
+            viewer.color_by("confidence")
+            page.get_by_text("surest").wait_for()
     finally:
         viewer.stop()
 
