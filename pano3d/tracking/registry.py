@@ -217,16 +217,19 @@ def _log_evidence(recorder: runs.Recorder, candidate: Candidate) -> None:
 
 
 def _sources(opened: store.Store, recorder: runs.Recorder) -> dict[str, str]:
-    """The runs that trained and scored the model: the newest finished ones of the same reproduction and parameters."""
+    """The runs that trained and scored the model: the newest of the same reproduction and backbone, finished ones and
+    those of the same commit first. The digest of the parameters does not tell: training fills in what is left open."""
     own = _identity(opened, recorder)
-    names = ("reproduction", "params.sha256", "backbone")
-    wanted: dict[str, str] = {name: own[name] for name in names if name in own}
+    wanted: dict[str, str] = {name: own[name] for name in ("reproduction", "backbone") if name in own}
     found = {}
     for stage, tag in (("joint_finetune", "source.run_id"), ("evaluate", "source.evaluate_run_id")):
         runs_of_stage = runs.search(opened, wanted | {"stage": stage})
-        finished = [one for one in runs_of_stage if one.info.status == "FINISHED"]
-        if runs_of_stage:
-            found[tag] = str((finished or runs_of_stage)[0].info.run_id)
+        best = sorted(
+            runs_of_stage,
+            key=lambda one: (one.info.status != "FINISHED", one.data.tags.get("git.sha") != own.get("git.sha")),
+        )
+        if best:
+            found[tag] = str(best[0].info.run_id)
     return found
 
 
