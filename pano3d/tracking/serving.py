@@ -99,7 +99,7 @@ def _guard_server() -> None:
     to a number of thousands of digits and to a request without a content type, cuts off fractions, and unfolds Parquet
     before anybody can look: a few kilobytes of that make any number of rows, and a worker without memory.
     """
-    server = sys.modules.get("mlflow.pyfunc.scoring_server")
+    server: Any = sys.modules.get("mlflow.pyfunc.scoring_server")
     if server is None or hasattr(server.invocations, "__wrapped__"):
         return
     answer = server.invocations
