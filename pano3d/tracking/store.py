@@ -162,12 +162,27 @@ def _find_or_create(client: Any, name: str, database: Path | None) -> str:
     if experiment is None:
         try:
             location = None if database is None else _artifacts(database)
-            return str(client.create_experiment(name, artifact_location=location))
+            about = {"mlflow.experimentKind": _KIND, "mlflow.note.content": _description(name)}
+            return str(client.create_experiment(name, artifact_location=location, tags=about))
         except MlflowException as error:
             experiment = client.get_experiment_by_name(name)
             if experiment is None:
                 raise error
     return str(experiment.experiment_id)
+
+
+_KIND = "custom_model_development"  # else MLflow's pages lead with traces, judges and prompts, of which there are none
+
+
+def _description(name: str) -> str:
+    """What MLflow's pages show beside an experiment."""
+    _, _, rest = name.partition("/")
+    if not rest:
+        return "One run for each reproduction. Its stages lie in pano3d/STAGE; find them by the tag `reproduction`."
+    kind, _, ablation = rest.partition("/")
+    if ablation:
+        return f"The {kind} {ablation}: one run for the table, below it one for each variant, seed and backbone."
+    return f"Runs of {rest}. Each has the reproduction it belongs to as its parent."
 
 
 def _artifacts(database: Path) -> str:

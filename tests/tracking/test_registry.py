@@ -90,6 +90,12 @@ def test_what_a_version_says(opened: store.Store, tmp_path: Path) -> None:
     registry.register(candidate(tmp_path / "a"))
     version = opened.client.get_model_version("pano3d-must3r", "1")
     assert version.tags["license"] == "CC-BY-NC-SA-4.0"
+    assert "pano3d trace models:/pano3d-must3r/1" in version.description
+    assert "Licence: CC-BY-NC-SA-4.0" in version.description
+    assert "`champion`" in opened.client.get_registered_model("pano3d-must3r").description
+    opened.client.update_registered_model("pano3d-must3r", "ours")
+    registry.register(candidate(tmp_path / "b", b"other"))
+    assert opened.client.get_registered_model("pano3d-must3r").description == "ours"
     assert version.tags["reproduction"] == PARAMS["reproduction"]
     assert {"git.sha", "params.sha256", "dataset", "backbone"} <= version.tags.keys()
     run = opened.client.get_run(version.run_id)

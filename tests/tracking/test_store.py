@@ -76,6 +76,16 @@ def test_artifacts_of_every_experiment_are_found_after_the_project_moved(
     assert not [path for path in tmp_path.iterdir() if path not in (place,)]
 
 
+def test_experiments_say_what_they_hold_and_open_as_training(opened: store.Store) -> None:
+    for name, words in (("evaluate", "Runs of evaluate"), ("ablation/rooms", "The ablation rooms")):
+        found = opened.client.get_experiment(opened.experiment(name))
+        assert found.name == f"pano3d/{name}"
+        assert words in found.tags["mlflow.note.content"]
+        assert found.tags["mlflow.experimentKind"] == "custom_model_development"
+    top = opened.client.get_experiment(opened.experiment_id)
+    assert "`reproduction`" in top.tags["mlflow.note.content"]
+
+
 def test_an_unreachable_server_is_an_error_of_the_user(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
