@@ -5,6 +5,7 @@ One lives to see the server again, one ends before that, one ends and loses its 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -171,6 +172,13 @@ class Outage:
         return [one.path for one in self.client.list_artifacts(self.runs[name])]
 
 
+def kill_watchdogs(runs: list[str]) -> None:
+    for process in psutil.process_iter(["cmdline"]):
+        if set(runs) & set(process.info["cmdline"] or ()):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+
+
 @pytest.fixture(scope="module")
 def outage(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Iterator[Outage]:
     from mlflow import MlflowClient
@@ -180,19 +188,19 @@ def outage(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Iterator
     alone = make_project(folder / "alone")  # where no other watchdog comes by
     server = Server(folder)
     shutil.copy(migrated, folder / "mlflow.db")
+    trainings: dict[str, Training] = {}
+    runs: dict[str, str] = {}
     server.start()
     try:
         places = {"survivor": project, "outlived": project, "unwatched": alone, "killed": project}
-        trainings = {name: Training(place, server.uri, folder / name) for name, place in places.items()}
-        runs = {name: one.hear() for name, one in trainings.items()}
+        trainings |= {name: Training(place, server.uri, folder / name) for name, place in places.items()}
+        runs |= {name: one.hear() for name, one in trainings.items()}
         assert {one.hear() for one in trainings.values()} == {"2"}
         server.stop()
         trainings["outlived"].finish()
         waited = (project / "work/tracking" / runs["outlived"] / "journal.jsonl").is_file()
         trainings["unwatched"].finish()
-        for process in psutil.process_iter(["cmdline"]):
-            if runs["unwatched"] in (process.info["cmdline"] or ()):  # its watchdog
-                process.kill()
+        kill_watchdogs([runs["unwatched"]])
         for name in ("survivor", "killed"):
             for step in ("4", "6"):
                 trainings[name].go_on()
@@ -205,6 +213,7 @@ def outage(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Iterator
         for one in trainings.values():
             one.kill()
         server.stop()
+        kill_watchdogs(list(runs.values()))  # who may not have asked since, and would go on asking for an hour
 
 
 def test_a_training_that_sees_the_server_again_has_told_everything_at_its_end(outage: Outage) -> None:
