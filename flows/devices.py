@@ -12,6 +12,7 @@ from itertools import combinations
 
 from prefect.client.orchestration import get_client
 from prefect.concurrency.sync import concurrency
+from prefect.exceptions import ObjectAlreadyExists
 
 CPU = "cpu"
 LEASE = 60.0  # seconds: how long a slot stays taken after its holder was killed
@@ -45,7 +46,10 @@ def ensure_slots(names: Sequence[str]) -> None:
     """A global concurrency limit of one for every device; existing ones are kept."""
     with get_client(sync_client=True) as client:
         for name in names:
-            client.upsert_global_concurrency_limit_by_name(_limit(name), 1)
+            try:
+                client.upsert_global_concurrency_limit_by_name(_limit(name), 1)
+            except ObjectAlreadyExists:  # Prefect looks, then makes: another flow that starts now made it in between
+                client.upsert_global_concurrency_limit_by_name(_limit(name), 1)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,9 @@ experiments = client.search_experiments()
 runs = client.search_runs([one.experiment_id for one in experiments], max_results=5000)
 points = sum(len(client.get_metric_history(one.info.run_id, name)) for one in runs for name in one.data.metrics)
 kept = sum(len(client.list_artifacts(one.info.run_id)) for one in runs)
-models = sorted(f"{v.name} {v.version} {sorted(v.aliases)}" for v in client.search_model_versions())
+names = [model.name for model in client.search_registered_models()]  # which come without their aliases
+models = {name: (len(client.search_model_versions(f"name = '{name}'")), client.get_registered_model(name).aliases)
+          for name in names}
 running = [one.info.run_id for one in runs if one.info.status != "FINISHED"]
 print(len(experiments), len(runs), points, kept, models, running)
 """
@@ -156,6 +159,14 @@ class Services:
         if (data / "postmaster.pid").exists():
             self._call([*self._as_owner, self.programs / "pg_ctl", "-D", data, "-m", "fast", "-w", "stop"])
 
+    def fresh_database(self, name: str) -> dict[str, str]:
+        """An empty database beside those of the servers; what points a project straight at it."""
+        self._call([self.programs / "psql", "-q", "-d", "postgres", "-c", f'CREATE DATABASE "{name}" OWNER mlflow'])
+        return {
+            "MLFLOW_TRACKING_URI": f"postgresql://mlflow@127.0.0.1:{self.ports['postgres']}/{name}",
+            "PGPASSWORD": (self.secrets / "mlflow_password").read_text(),
+        }
+
     def dump(self, name: str) -> Path:
         """pg_dump as docker/README.md has it."""
         target = self.folder / f"{name}.dump"
@@ -228,8 +239,9 @@ def services() -> Iterator[Services]:
         shutil.rmtree(folder)
 
 
-def write_at_once(project: Path, writers: int, addresses: Mapping[str, str]) -> None:
-    """So many processes open the store and record runs at the same time; one that fails fails all.
+def write_at_once(projects: Sequence[Path], writers: int, addresses: Mapping[str, str]) -> None:
+    """So many processes, in these projects in turn, open the store and record runs at the same time; one that fails
+    fails all.
 
     Raises:
         RuntimeError: with what the failed one said.
@@ -237,8 +249,8 @@ def write_at_once(project: Path, writers: int, addresses: Mapping[str, str]) -> 
     command = [sys.executable, "-W", "ignore", "-c", WRITER]
     given = environment() | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **addresses}
     at_once = [
-        subprocess.Popen([*command, str(seed)], cwd=project, env=given, stderr=subprocess.PIPE, text=True)
-        for seed in range(writers)
+        subprocess.Popen([*command, str(seed)], cwd=place, env=given, stderr=subprocess.PIPE, text=True)
+        for seed, place in zip(range(writers), cycle(projects), strict=False)
     ]
     said = [(process.communicate()[1], process.returncode) for process in at_once]
     wrong = [text for text, code in said if code or "locked" in text or "not recorded" in text]
@@ -247,7 +259,8 @@ def write_at_once(project: Path, writers: int, addresses: Mapping[str, str]) -> 
 
 
 def contents(project: Path, addresses: Mapping[str, str]) -> str:
-    """What is in MLflow: experiments, runs, metric values, artifacts, versions, and runs that are not FINISHED."""
+    """What is in MLflow: experiments, runs, metric values, artifacts, models with versions and aliases, and the runs
+    that are not FINISHED."""
     return call(project, sys.executable, "-W", "ignore", "-c", COUNT, PYTHONPATH=str(ROOT), **addresses).strip()
 
 
@@ -323,7 +336,7 @@ def main() -> None:
         _say("starting PostgreSQL, MLflow, Prefect")
         with services() as started:
             _say(f"{args.writers} writers at once")
-            write_at_once(project, args.writers, started.addresses)
+            write_at_once([project], args.writers, started.addresses)
             if args.pipeline:
                 run_pipeline(project, started)
             _say(f"in MLflow: {contents(project, started.addresses)}; flow runs: {flow_runs(started)}")

@@ -249,7 +249,10 @@ def test_the_entrypoint_hands_the_password_over(tmp_path):
     assert "make-secrets" in empty.stderr
 
 
-@pytest.mark.skipif(shutil.which("docker-compose") is None, reason="docker-compose is not installed")
+@pytest.mark.skipif(
+    shutil.which("docker-compose") is None,
+    reason="docker-compose is not installed: sudo apt-get install -y --no-install-recommends docker-compose",
+)
 def test_docker_compose_accepts_the_file():
     clean = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
     command = ["docker-compose", "-f", "docker/compose.yaml", "config"]

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests import strace
 from tests.project import call, clone, environment
 from tests.test_graph import ALL, BACKBONES, TRAINING
 from tests.test_telemetry import beyond, watched
@@ -27,7 +28,8 @@ def reproduced(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     source = clone(tmp_path_factory.mktemp("source"))
     into = tmp_path_factory.mktemp("smoke")
     settings = [f"INTO={into}", f"VENV={sys.prefix}", "SETUP=:", "PROFILE=smoke"]
-    printed = call(source, "make", "repro", *settings, **watched(into / "connections"))
+    command = [*(strace.traced(into / "calls") if strace.is_allowed() else []), "make", "repro", *settings]
+    printed = call(source, *command, **watched(into / "connections"))
     assert call(source, "git", "status", "--porcelain") == ""
     assert not (source / "mlflow.db").exists()
     return into / "pano3d", printed
@@ -43,7 +45,9 @@ opened = store.open_store()
 found = opened.client.search_runs(opened.experiments())
 aliased = [opened.client.get_model_version_by_alias(name, "challenger") for name in ("pano3d-must3r", "pano3d-pi3")]
 runs = [
-    {"name": r.info.run_name, "status": r.info.status, "tags": r.data.tags, "metrics": r.data.metrics} for r in found
+    {"id": r.info.run_id, "name": r.info.run_name, "status": r.info.status}
+    | {"tags": r.data.tags, "metrics": r.data.metrics}
+    for r in found
 ]
 print(json.dumps({"runs": runs, "versions": {version.name: version.tags for version in aliased}}))
 """
@@ -59,6 +63,14 @@ def test_nothing_left_this_machine(reproduced: tuple[Path, str]) -> None:
     log = reproduced[0].parent / "connections"
     assert log.read_text().count("started\t") > 2 * len(ALL)  # DVC, every stage, and what they start
     assert beyond(log) == []
+
+
+@pytest.mark.skipif(not strace.is_allowed(), reason=strace.REASON)
+def test_no_system_call_left_this_machine(reproduced: tuple[Path, str]) -> None:
+    """Of no process, whatever language it is written in."""
+    calls = reproduced[0].parent / "calls"
+    assert "sa_family=AF_UNIX" in calls.read_text(errors="replace")  # it did see something
+    assert strace.beyond(calls) == []
 
 
 def test_it_ends_with_a_table_and_where_to_look(reproduced: tuple[Path, str]) -> None:
@@ -103,6 +115,9 @@ def test_both_models_are_registered(reproduced: tuple[Path, str], runs: dict[str
         weights = reproduced[0] / f"models/rooms/{backbone}/joint_finetune/weights.safetensors"
         assert tags["weights.sha256"] == sha256(weights)
         assert tags["license"]
+        made = {run["id"]: run["name"] for run in runs["runs"]}
+        assert made[tags["source.run_id"]] == f"joint_finetune@{backbone}"
+        assert made[tags["source.evaluate_run_id"]] == f"evaluate@{backbone}"
 
 
 def test_a_second_reproduction_runs_nothing(reproduced: tuple[Path, str]) -> None:

@@ -21,6 +21,9 @@ _logger = logging.getLogger(__name__)
 
 JOURNAL, FILES = "journal.jsonl", "files"
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 60.0  # seconds between attempts to reach a store that was lost
+PATIENCE = (
+    9.0  # a pause is so many times as long as the attempt before it: a store that hangs costs a tenth of the time
+)
 _METRICS_AT_ONCE, _PARAMS_AT_ONCE = 1000, 100  # what MLflow takes
 
 
@@ -42,12 +45,13 @@ class Outbox:
         Args:
             do: a key of `_DO`. message: plain values; a `path` is a file or folder, copied if it has to wait.
         """
+        asked_at = time.monotonic()
         if self.is_behind:
             self._keep(do, message)
             self.deliver()
         elif not self._send(do, message):
             self._keep(do, message)
-            self._retry_at = time.monotonic() + self._pause
+            self._wait(asked_at)
             _logger.warning(
                 "tracking: %s does not answer; what is recorded waits in %s and is delivered later",
                 self._uri,
@@ -65,14 +69,20 @@ class Outbox:
         if not now and time.monotonic() < self._retry_at:
             return False
         for do, message in _read(self._folder):
+            asked_at = time.monotonic()
             if not self._send(do, message):
                 self._pause = min(2 * self._pause, LONGEST_PAUSE)
-                self._retry_at = time.monotonic() + self._pause
+                self._wait(asked_at)
                 return False
         shutil.rmtree(self._folder)
         self._pause = FIRST_PAUSE
         _logger.warning("tracking: %s answers again; everything that waited is delivered", self._uri)
         return True
+
+    def _wait(self, asked_at: float) -> None:
+        """Put the next attempt off after one that began then and failed."""
+        now = time.monotonic()
+        self._retry_at = now + max(self._pause, PATIENCE * (now - asked_at))
 
     def _send(self, do: str, message: Mapping[str, Any]) -> bool:
         """False when the store cannot be reached. What it refuses is told and dropped: it would refuse it again."""

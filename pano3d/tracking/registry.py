@@ -190,7 +190,20 @@ def _log(opened: store.Store, candidate: Candidate, standing: Mapping[str, str])
         about = {name: value for name, value in _identity(opened, recorder).items() if name in _VERSION_TAGS}
         tags = {**about, **tags, "files.sha256": config.digest(digests)}
         version = mlflow.register_model(logged.model_uri, candidate.name, tags=tags)
+    _describe(opened, candidate, str(version.version))
     return str(version.version)
+
+
+def _describe(opened: store.Store, candidate: Candidate, number: str) -> None:
+    """What MLflow's pages show above a model and a version; what somebody wrote about the model stays."""
+    if not opened.client.get_registered_model(candidate.name).description:
+        opened.client.update_registered_model(candidate.name, _ALIASES)
+    restore = (
+        f"`pano3d trace models:/{candidate.name}/{number}` prints commit, data, parameters, and how to restore them."
+    )
+    seen = "Report, confidence maps and tables are artifacts of its source run."
+    licence = f"Licence: {candidate.license}."
+    opened.client.update_model_version(candidate.name, number, f"{restore} {seen} {licence}")
 
 
 def _log_evidence(recorder: runs.Recorder, candidate: Candidate) -> None:
@@ -217,20 +230,27 @@ def _log_evidence(recorder: runs.Recorder, candidate: Candidate) -> None:
 
 
 def _sources(opened: store.Store, recorder: runs.Recorder) -> dict[str, str]:
-    """The runs that trained and scored the model: the newest finished ones of the same reproduction and parameters."""
+    """The runs that trained and scored the model: the newest of the same reproduction and backbone, finished ones and
+    those of the same commit first. The digest of the parameters does not tell: training fills in what is left open."""
     own = _identity(opened, recorder)
-    names = ("reproduction", "params.sha256", "backbone")
-    wanted: dict[str, str] = {name: own[name] for name in names if name in own}
+    wanted: dict[str, str] = {name: own[name] for name in ("reproduction", "backbone") if name in own}
     found = {}
     for stage, tag in (("joint_finetune", "source.run_id"), ("evaluate", "source.evaluate_run_id")):
         runs_of_stage = runs.search(opened, wanted | {"stage": stage})
-        finished = [one for one in runs_of_stage if one.info.status == "FINISHED"]
-        if runs_of_stage:
-            found[tag] = str((finished or runs_of_stage)[0].info.run_id)
+        best = sorted(
+            runs_of_stage,
+            key=lambda one: (one.info.status != "FINISHED", one.data.tags.get("git.sha") != own.get("git.sha")),
+        )
+        if best:
+            found[tag] = str(best[0].info.run_id)
     return found
 
 
 _LONGEST_TAG = 4000
+_ALIASES = (
+    f"Images of a room to points, cameras and segments. Aliases: `{CHALLENGER}`, registered last; `{CHAMPION}`, in "
+    f"use; `{PREVIOUS}`, in use before. `pano3d promote` and `pano3d rollback` move them."
+)
 _VERSION_TAGS = {
     *("git.sha", "git.dirty", "git.diff.sha256", "params.sha256", "data.md5", "dvc.lock.sha256"),
     *("dataset", "backbone", "seed", "reproduction"),

@@ -255,7 +255,8 @@ def run(
         parent_id = find_or_create_parent(opened, named)
         resumed = run_id is not None and _resume(opened, run_id)
     if not resumed:
-        about = {**named, **processes.this_process(), "stage": stage, "mlflow.parentRunId": parent_id}
+        about = {**named, **processes.this_process(), **_source(stage, named)}
+        about |= {"stage": stage, "mlflow.parentRunId": parent_id}
         created = opened.client.create_run(opened.experiment(stage), tags=about, run_name=_name(stage, named))
         run_id = created.info.run_id
     recorder = MlflowRecorder(opened, str(run_id))
@@ -338,6 +339,12 @@ def search(opened: store.Store, tags: Mapping[str, str], *conditions: str) -> li
     """Runs with these tags, newest first."""
     wanted = " and ".join([*conditions, *(f"tags.`{name}` = '{value}'" for name, value in tags.items())])
     return list(opened.client.search_runs(opened.experiments(), wanted, order_by=["attributes.start_time DESC"]))
+
+
+def _source(stage: str, named: Mapping[str, str]) -> dict[str, str]:
+    """What MLflow's pages show as the source of a run."""
+    commit = {"mlflow.source.git.commit": named["git.sha"]} if "git.sha" in named else {}
+    return {"mlflow.source.name": f"pano3d {stage}", "mlflow.source.type": "LOCAL", **commit}
 
 
 def _name(stage: str, named: Mapping[str, str]) -> str:

@@ -5,7 +5,10 @@ MLflow copies this file beside the model and executes it; nothing of ours import
 
 import base64
 import binascii
+import functools
 import io
+import json
+import sys
 import tempfile
 import warnings
 from pathlib import Path
@@ -22,6 +25,7 @@ from PIL import Image
 MAX_VIEWS = 64
 MAX_SIDE = 1024  # pixels
 MAX_PIXELS = 64 * 512 * 384  # of all views together
+MAX_REQUEST = 256 * 2**20  # bytes of JSON: the most pixels there may be, written by json.dumps, take 204 MiB
 MAX_BYTES = 64 * 2**20  # of all encoded images together
 MAX_PHOTO_PIXELS = 64_000_000  # of one encoded image, by its header: a few bytes can unfold to any number of them
 ENCODINGS = ("JPEG", "PNG", "WEBP")
@@ -37,6 +41,7 @@ class ServedModel(mlflow.pyfunc.PythonModel):
     def load_context(self, context: Any) -> None:
         import pano3d
 
+        _guard_server()
         self._reconstructor = pano3d.load(context.artifacts["model"])
 
     # MLflow would read type hints as the model's signature, which is given where the model is logged.
@@ -85,6 +90,52 @@ class ServedModel(mlflow.pyfunc.PythonModel):
         if photos.left_out:
             raise _refusal("; ".join(f"{Path(path).name}: {why}" for path, why in photos.left_out.items()))
         return photos.colors
+
+
+def _guard_server() -> None:
+    """Put a door before MLflow's scoring server, where this process is one.
+
+    The server offers no place for it, so its function is replaced. Left alone it answers 500 to JSON nested too deeply,
+    to a number of thousands of digits and to a request without a content type, cuts off fractions, and unfolds Parquet
+    before anybody can look: a few kilobytes of that make any number of rows, and a worker without memory.
+    """
+    server: Any = sys.modules.get("mlflow.pyfunc.scoring_server")
+    if server is None or hasattr(server.invocations, "__wrapped__"):
+        return
+    answer = server.invocations
+
+    @functools.wraps(answer)
+    def invocations(data, content_type, model, input_schema):  # type: ignore[no-untyped-def]
+        if (content_type or "").partition(";")[0].strip().lower() != "application/json":
+            reason, status = f"expected Content-Type: application/json, got {content_type}", 415
+        elif len(data) > MAX_REQUEST:
+            reason, status = f"expected at most {MAX_REQUEST} bytes of JSON, got {len(data)}; send fewer images", 413
+        else:
+            return answer(_parsed(data), content_type, model, input_schema)
+        return server.InvocationsResponse(reason, status, "text/plain")
+
+    server.invocations = invocations
+
+
+def _parsed(data: bytes) -> dict[str, Any]:
+    """The object in a request, its images as arrays. MLflow takes it as it takes the text, without parsing again."""
+    try:
+        content = json.loads(data)
+    except RecursionError:
+        raise _refusal("expected images (V, H, W, 3), got JSON that is nested too deeply") from None
+    except ValueError as error:  # broken, not UTF-8, or a number of thousands of digits
+        raise _refusal(f"expected JSON: {error}") from None
+    if not isinstance(content, dict) or not {"inputs"} <= content.keys() <= {"inputs", "params"}:
+        raise _refusal('expected a JSON object with "inputs" and, if wanted, "params", and nothing else')
+    # Of objects: numpy would make texts as long as the longest of them, and numbers of what is none.
+    images = np.array(content["inputs"], dtype=object)
+    if images.ndim != 4 or images.shape[-1] != 3 or images.size == 0:
+        raise _refusal(f"expected images (V, H, W, 3) of one scene, got an array {images.shape}")
+    kinds = set(map(type, images.flat))
+    if kinds != {int} or images.min() < 0 or images.max() > 255:
+        found = ", ".join(sorted(kind.__name__ for kind in kinds))
+        raise _refusal(f"expected whole numbers from 0 to 255 as pixels, got others, of type {found}")
+    return {**content, "inputs": list(images.astype(np.uint8))}  # MLflow takes a list and no array
 
 
 def _refusal(reason: str) -> MlflowException:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pano3d.processes import silence_telemetry
 from pano3d.types import Pano3DError
 
 EXPERIMENT = "pano3d"
@@ -87,17 +89,50 @@ def open_store() -> Store:
     uri = address()
     database = Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
     if uri.startswith("http"):
-        # MLflow would try for four minutes; a training must not stand still so long. What is not taken is sent again.
+        # MLflow would try for four minutes where nothing listens, and for far longer where something hangs; a training
+        # must not stand still so long. What is not taken is sent again.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     lock_file = (database or home() / "mlflow.db").with_suffix(".db.lock")
     # Two first users migrating one fresh database crash each other.
-    with _lock(lock_file):
+    with _lock(lock_file), _lock_in_database(uri):
         if database is not None:
             _follow_moved_folder(database)
         return Store(*_connect(uri, database), lock_file)
 
 
+@contextlib.contextmanager
+def _lock_in_database(uri: str) -> Iterator[None]:
+    """PostgreSQL's own lock, held by one process at a time, of whatever project and machine."""
+    if not uri.startswith("postgresql"):
+        yield
+        return
+    import sqlalchemy
+
+    engine = sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool)
+    try:
+        session = engine.connect()
+    except sqlalchemy.exc.SQLAlchemyError as error:
+        raise _unreachable(uri, error) from error
+    with session:  # its end lets go of the lock
+        session.execute(sqlalchemy.text("SELECT pg_advisory_lock(hashtext('pano3d'))"))
+        yield
+
+
+def _unreachable(uri: str, error: Exception) -> TrackingError:
+    return TrackingError(
+        f"opening the tracking store {_shown(uri)}: {str(error).splitlines()[0]}; start the server, correct "
+        "MLFLOW_TRACKING_URI, or set PANO3D_TRACKING=off to run without"
+    )
+
+
+def _shown(uri: str) -> str:
+    """An address without its password."""
+    return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", uri)
+
+
 def _connect(uri: str, database: Path | None) -> tuple[Any, str, str]:
+    silence_telemetry()  # of `pano3d.load` in a program that is not ours; MLflow reads it when it is imported
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # its progress is not ours
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
@@ -115,11 +150,7 @@ def _connect(uri: str, database: Path | None) -> tuple[Any, str, str]:
             client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         return client, uri, _find_or_create(client, EXPERIMENT, database)
     except (MlflowException, subprocess.CalledProcessError) as error:
-        reason = str(error).splitlines()[0]
-        raise TrackingError(
-            f"opening the tracking store {uri}: {reason}; start the server, correct MLFLOW_TRACKING_URI, "
-            "or set PANO3D_TRACKING=off to run without"
-        ) from error
+        raise _unreachable(uri, error) from error
 
 
 def _find_or_create(client: Any, name: str, database: Path | None) -> str:
@@ -131,12 +162,27 @@ def _find_or_create(client: Any, name: str, database: Path | None) -> str:
     if experiment is None:
         try:
             location = None if database is None else _artifacts(database)
-            return str(client.create_experiment(name, artifact_location=location))
+            about = {"mlflow.experimentKind": _KIND, "mlflow.note.content": _description(name)}
+            return str(client.create_experiment(name, artifact_location=location, tags=about))
         except MlflowException as error:
             experiment = client.get_experiment_by_name(name)
             if experiment is None:
                 raise error
     return str(experiment.experiment_id)
+
+
+_KIND = "custom_model_development"  # else MLflow's pages lead with traces, judges and prompts, of which there are none
+
+
+def _description(name: str) -> str:
+    """What MLflow's pages show beside an experiment."""
+    _, _, rest = name.partition("/")
+    if not rest:
+        return "One run for each reproduction. Its stages lie in pano3d/STAGE; find them by the tag `reproduction`."
+    kind, _, ablation = rest.partition("/")
+    if ablation:
+        return f"The {kind} {ablation}: one run for the table, below it one for each variant, seed and backbone."
+    return f"Runs of {rest}. Each has the reproduction it belongs to as its parent."
 
 
 def _artifacts(database: Path) -> str:

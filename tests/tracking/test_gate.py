@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pano3d import config
-from pano3d.metrics.scene_scores import SceneScores
+from pano3d.metrics.scene_scores import ClassCounts, SceneScores
 from pano3d.tracking.gate import Evidence, GateConfig, Guard, compare, judge
 from pano3d.types import ConfigError
 from tests.tracking.scores import pooled, scene, scenes
@@ -83,8 +83,31 @@ def test_losing_geometry_refuses_whatever_the_labels_gain() -> None:
     assert "pq_scene" not in text
 
 
-def test_losing_a_pooled_metric_refuses() -> None:
-    assert "miou is worse" in reasons(evidence("2", scenes(hits=40)), evidence("1"))
+def lose(one: SceneScores, metric: str) -> SceneScores:
+    """The same scene, worse in what one guarded metric is made of."""
+    degrees = np.zeros(31, np.int64)
+    degrees[25] = 10  # instead of 5 degrees
+    missed = [dataclasses.replace(each, is_hit=[False], misses=2) for each in one.agnostic]
+    fewer = ClassCounts(*(np.full(one.coco.shape[1], each, np.int64) for each in (40, 100, 100)))
+    changes: dict[str, dict[str, Any]] = {
+        "pq_scene": {"values": one.values | {"pq_scene": one.values["pq_scene"] - 0.05}},
+        "pq_coco": {"coco": one.coco * [[0.9], [1.0], [1.0], [1.0]]},
+        "miou": {"pixels": fewer},
+        "ap50_agnostic": {"agnostic": missed},
+        "abs_rel": {"values": one.values | {"abs_rel": 0.25}},
+        "inlier_103": {"values": one.values | {"inlier_103": 0.25}},
+        "rotation_auc30": {"rotation_histogram": degrees},
+    }
+    return dataclasses.replace(one, **changes[metric])
+
+
+@pytest.mark.parametrize("metric", [guard.metric for guard in SHIPPED.guarded])
+def test_losing_in_any_metric_of_the_shipped_settings_refuses(metric: str) -> None:
+    """Each way up is the right one, and a loss in one metric is a reason although all others stay."""
+    worse = [lose(one, metric) for one in scenes()]
+    verdict = judge(evidence("2", worse), evidence("1"), SETTINGS, "research")
+    assert [reason.split(" is ")[0] for reason in verdict.reasons] == [metric]
+    assert judge(evidence("1"), evidence("2", worse), SETTINGS, "research").accepted  # the other way round it is a gain
 
 
 @pytest.mark.parametrize(

@@ -135,6 +135,33 @@ def test_an_outage_costs_no_time(opened: store.Store, switch: dict[str, bool], m
         switch["off"] = False
 
 
+def test_a_store_that_hangs_takes_a_tenth_of_the_time(
+    opened: store.Store, switch: dict[str, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every question to it takes a minute and a half; a step takes a second and tells something."""
+    clock = {"now": 1000.0}
+    hung: list[float] = []
+    send = outbox.Outbox._send
+
+    def hang(self: outbox.Outbox, do: str, message: Any) -> bool:
+        if switch["off"]:
+            clock["now"] += 90.0
+            hung.append(90.0)
+        return send(self, do, message)
+
+    with tracking.run("evaluate", PARAMS) as run:
+        monkeypatch.setattr(outbox.time, "monotonic", lambda: clock["now"])
+        monkeypatch.setattr(outbox.Outbox, "_send", hang)
+        switch["off"] = True
+        for step in range(3600):
+            clock["now"] += 1.0
+            run.log("loss", 1.0, step)
+        switch["off"] = False
+    assert len(hung) >= 2  # it is asked again
+    assert sum(hung) <= 0.1 * (3600 + sum(hung)) + 90
+    assert len(opened.client.get_metric_history(run.run_id, "loss")) == 3600
+
+
 def test_a_refusal_is_told_and_not_repeated(opened: store.Store, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING), tracking.run("evaluate", PARAMS) as run:
         run.log_params({"seed": 8})  # is 7 already

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 
 import pano3d
+from pano3d import tracking
 from pano3d.tracking import registry, store
 from tests.tracking.test_runs import PARAMS
 
@@ -30,10 +33,8 @@ def candidate(folder: Path, weights: bytes = b"weights", name: str = "pano3d-mus
     )
 
 
-@pytest.fixture(autouse=True)
-def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def stand_in(noted: dict[str, Any]) -> Callable[[str], SimpleNamespace]:
     """`pano3d.load` as a door that notes what comes through and returns an empty scene."""
-    noted: dict[str, Any] = {}
 
     def reconstruct(images: Any) -> SimpleNamespace:
         noted["shape"] = images.shape
@@ -55,7 +56,13 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         noted["files"] = sorted(path.name for path in Path(folder).iterdir())
         return SimpleNamespace(reconstruct=reconstruct, image_width=42, image_height=28)
 
-    monkeypatch.setattr(pano3d, "load", load, raising=False)
+    return load
+
+
+@pytest.fixture(autouse=True)
+def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    noted: dict[str, Any] = {}
+    monkeypatch.setattr(pano3d, "load", stand_in(noted), raising=False)
     return noted
 
 
@@ -83,12 +90,36 @@ def test_what_a_version_says(opened: store.Store, tmp_path: Path) -> None:
     registry.register(candidate(tmp_path / "a"))
     version = opened.client.get_model_version("pano3d-must3r", "1")
     assert version.tags["license"] == "CC-BY-NC-SA-4.0"
+    assert "pano3d trace models:/pano3d-must3r/1" in version.description
+    assert "Licence: CC-BY-NC-SA-4.0" in version.description
+    assert "`champion`" in opened.client.get_registered_model("pano3d-must3r").description
+    opened.client.update_registered_model("pano3d-must3r", "ours")
+    registry.register(candidate(tmp_path / "b", b"other"))
+    assert opened.client.get_registered_model("pano3d-must3r").description == "ours"
     assert version.tags["reproduction"] == PARAMS["reproduction"]
     assert {"git.sha", "params.sha256", "dataset", "backbone"} <= version.tags.keys()
     run = opened.client.get_run(version.run_id)
     assert run.data.metrics["evaluate.pq_scene"] == 0.5
     assert run.data.tags["stage"] == "register"
     assert "mlflow.parentRunId" in run.data.tags
+
+
+def test_a_version_names_the_runs_that_made_it(opened: store.Store, tmp_path: Path) -> None:
+    """Finished ones before later ones; training records its section with the defaults filled in."""
+    filled = {**PARAMS, "joint_finetune": {"seed": None, "steps": 3}}
+    with tracking.run("joint_finetune", filled) as training:
+        pass
+    with contextlib.suppress(ZeroDivisionError), tracking.run("joint_finetune", filled):
+        _ = 1 / 0
+    with tracking.run("evaluate", PARAMS) as scoring:
+        pass
+    for other in ({"reproduction": "s" * 64}, {"backbone": {"name": "pi3"}}):
+        for stage in ("joint_finetune", "evaluate"):
+            with tracking.run(stage, {**PARAMS, **other}):
+                pass
+    registry.register(candidate(tmp_path / "a"))
+    tags = opened.client.get_model_version("pano3d-must3r", "1").tags
+    assert (tags["source.run_id"], tags["source.evaluate_run_id"]) == (training.run_id, scoring.run_id)
 
 
 def test_the_registered_model_serves(

@@ -91,6 +91,8 @@ def test_identity_tags(opened: store.Store, project: Path, monkeypatch: pytest.M
     head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     expected = {
         "git.sha": head,
+        "mlflow.source.git.commit": head,
+        "mlflow.source.name": "pano3d evaluate",
         "git.dirty": "false",  # dvc.lock is a product of the run
         "data.md5": "abc.dir",
         "dvc.exp.name": "variant",
