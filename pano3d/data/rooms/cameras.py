@@ -61,18 +61,21 @@ def camera_rays(cameras: Sequence[Camera], shift: tuple[float, float] = (0.0, 0.
     return origins.reshape(-1, 3), directions.reshape(-1, 3)
 
 
-def look_at(eye: NDArray[np.float64], target: NDArray[np.float64], roll: float = 0.0) -> NDArray[np.float64]:
-    """(4 4) scan_from_camera with z towards the target and x level before the roll."""
-    forward = (target - eye) / np.linalg.norm(target - eye)
+def look_at(
+    eyes: NDArray[np.float64], targets: NDArray[np.float64], rolls: NDArray[np.float64] | float = 0.0
+) -> NDArray[np.float64]:
+    """(N 4 4) scan_from_camera at `eyes` (N 3), z towards `targets` (N 3), x level before the rolls (N,), radians."""
+    forward = targets - eyes
+    forward /= np.linalg.norm(forward, axis=1, keepdims=True)
     # Forward x (0 0 1).
-    right = np.array([forward[1], -forward[0], 0.0])
-    right /= np.linalg.norm(right)
+    right = np.stack([forward[:, 1], -forward[:, 0], np.zeros(len(eyes))], 1)
+    right /= np.linalg.norm(right, axis=1, keepdims=True)
     down = cross(forward, right)
-    cos, sin = np.cos(roll), np.sin(roll)
-    pose = np.eye(4)
-    pose[:3, 0], pose[:3, 1], pose[:3, 2] = cos * right + sin * down, cos * down - sin * right, forward
-    pose[:3, 3] = eye
-    return pose
+    cos, sin = np.broadcast_to(np.cos(rolls), len(eyes))[:, None], np.broadcast_to(np.sin(rolls), len(eyes))[:, None]
+    poses = np.zeros((len(eyes), 4, 4))
+    poses[:, :3, 0], poses[:, :3, 1], poses[:, :3, 2] = cos * right + sin * down, cos * down - sin * right, forward
+    poses[:, :3, 3], poses[:, 3, 3] = eyes, 1
+    return poses
 
 
 class _Probe:
@@ -88,7 +91,7 @@ class _Probe:
         k[0, 2], k[1, 2] = (columns - 1) / 2, (rows - 1) / 2
         self._intrinsics, self._geometry, self._full = k, geometry, full
 
-    def see(self, poses: list[NDArray[np.float64]]) -> tuple[NDArray[np.int32], FloatArray]:
+    def see(self, poses: NDArray[np.float64]) -> tuple[NDArray[np.int32], FloatArray]:
         """(poses, rays) object index, -1 for a miss, and depth."""
         columns, rows = _PROBE
         hits: Hits = self._full.cast(*camera_rays([Camera(self._intrinsics, pose, columns, rows) for pose in poses]))
@@ -192,7 +195,7 @@ def walk(
     probe = _Probe(geometry, full, intrinsics, width, height)
     eyes = _standing_points(plan, full, generator)
     targets = _targets(plan, eyes, generator)
-    owner, depth = probe.see([look_at(e, t) for e, t in zip(eyes, targets, strict=True)])
+    owner, depth = probe.see(look_at(eyes, targets))
     wanted = min(max(2, 1 + round(frames / _FRAMES_PER_KEY)), _KEY_VIEWS, len(eyes))
     keys = _choose_keys(owner, depth, wanted, len(plan.objects))
     order = _shortest_order(eyes[keys], targets[keys])
@@ -207,8 +210,8 @@ def walk(
 
 def _path(
     eyes: NDArray[np.float64], targets: NDArray[np.float64], generator: Generator, count: int
-) -> list[NDArray[np.float64]]:
-    """Poses along clamped splines through the key views, with the sway of a hand."""
+) -> NDArray[np.float64]:
+    """(count 4 4) poses along clamped splines through the key views, with the sway of a hand."""
     knots = np.arange(len(eyes), dtype=np.float64)
     time = np.linspace(0, len(eyes) - 1, count)
     # Look in a direction, not at a point: a point may be passed too closely.
@@ -224,10 +227,10 @@ def _path(
     flat = np.maximum(np.linalg.norm(aim[:, :2], axis=1), 0.05)
     aim[:, 2] = np.clip(aim[:, 2] / flat, -0.7, 0.12) * flat
     roll = np.deg2rad(2.5) * sway[2][:, 0]
-    return [look_at(e, e + a, r) for e, a, r in zip(eye, aim, roll, strict=True)]
+    return look_at(eye, eye + aim, roll)
 
 
-def _is_good(probe: _Probe, full: RayScene, poses: list[NDArray[np.float64]], objects: int) -> NDArray[np.bool_]:
+def _is_good(probe: _Probe, full: RayScene, poses: NDArray[np.float64], objects: int) -> NDArray[np.bool_]:
     """Poses outside of furniture which see several things, none of them filling the picture."""
     owner, depth = probe.see(poses)
     share = _shares(owner, objects)
@@ -235,5 +238,5 @@ def _is_good(probe: _Probe, full: RayScene, poses: list[NDArray[np.float64]], ob
     # Distances are dear: only where all else is well.
     rows = np.flatnonzero(good)
     if len(rows):
-        good[rows] = full.distance(np.array([poses[row][:3, 3] for row in rows], np.float32)) > 0.13
+        good[rows] = full.distance(poses[rows, :3, 3].astype(np.float32)) > 0.13
     return good

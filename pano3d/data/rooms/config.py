@@ -30,7 +30,7 @@ class Quality:
 
 
 QUALITIES: dict[str, Quality] = {
-    "fast": Quality(0.35, 12, 3, 2, 0, 1, False),
+    "fast": Quality(0.35, 6, 3, 2, 0, 1, False),
     "default": Quality(0.18, 24, 6, 3, 1, 3, True),
     "fine": Quality(0.1, 48, 12, 6, 2, 4, True),
 }

@@ -118,10 +118,14 @@ class ObjectMesh:
 
     def add(self, vertices: NDArray[Any], normals: NDArray[Any], triangles: NDArray[np.int32], material: int) -> None:
         """Append a part. Triangles without area (poles of lathes) are dropped, and all are turned to their normals."""
-        corners = vertices[triangles]
-        area = cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-        is_reversed = (area * normals[triangles].sum(1)).sum(1) < 0
-        triangles = np.where(is_reversed[:, None], triangles[:, ::-1], triangles)[np.abs(area).max(1) > 1e-10]
+        # Coordinate by coordinate: numpy is slow at sums over three numbers.
+        first, second, third = triangles.T
+        corner = vertices.take(first, axis=0)
+        x, y, z = cross(vertices.take(second, axis=0) - corner, vertices.take(third, axis=0) - corner).T
+        a, b, c = (normals.take(first, axis=0) + normals.take(second, axis=0) + normals.take(third, axis=0)).T
+        is_reversed = x * a + y * b + z * c < 0
+        has_area = (np.abs(x) > 1e-10) | (np.abs(y) > 1e-10) | (np.abs(z) > 1e-10)
+        triangles = np.where(is_reversed[:, None], triangles[:, ::-1], triangles)[has_area]
         self._append(vertices, normals, triangles, material)
 
     def _append(
