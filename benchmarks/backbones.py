@@ -111,7 +111,7 @@ def prepare_size(preset: str, over: str, size: int, device: str) -> Callable[[],
 def cases(full: bool) -> list[benchmarks.Case | benchmarks.Growth]:
     """Forward passes against the twins, tiny and in a full run released sizes; growth of the tiny ones."""
     sizes = [case for group in ([QUICK, FULL] if full else [QUICK]) for some in group.values() for case in some]
-    counts = (1, 2, 5, 10, 20, 50) if full else (1, 5, 20, 50)
+    growths = {"views": (1, 2, 5, 10, 20, 50), "image side": (1, 2, 3, 4)} if full else {"views": (1, 5, 20)}
     return [
         *(
             benchmarks.Case(
@@ -124,7 +124,7 @@ def cases(full: bool) -> list[benchmarks.Case | benchmarks.Growth]:
         *(
             benchmarks.Growth(f"forward {preset}", over, values, partial(prepare_size, preset, over))
             for preset in ("must3r_tiny", "pi3_tiny")
-            for over, values in (("views", counts), ("image side", (1, 2, 3, 4) if full else (1, 2, 3)))
+            for over, values in growths.items()
         ),
     ]
 

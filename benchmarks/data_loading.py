@@ -9,7 +9,6 @@ from dataclasses import replace
 from functools import partial
 from itertools import count
 from pathlib import Path
-from weakref import finalize
 
 from benchmarks.cases import ON_CPU, Case, Growth, Work, require_same
 from benchmarks.rooms import rooms_config
@@ -81,9 +80,8 @@ def prepare_opening(number: int, device: str) -> Callable[[], object]:
 
 
 def archives(number: int) -> list[Path]:
-    """So many archives, copies of two rooms; they go with the process."""
-    folder = Path(tempfile.mkdtemp(prefix="pano3d-bench-"))
-    finalize(archives, shutil.rmtree, folder, ignore_errors=True)
+    """So many archives, copies of two rooms, in the folder that goes with the measured process."""
+    folder = Path(tempfile.mkdtemp())
     paths = [folder / f"room-{index}.zip" for index in range(number)]
     for index, path in enumerate(paths):
         if index < 2:

@@ -127,7 +127,7 @@ def cases(full: bool) -> list[Case | Growth]:
     views = 8 if full else 2
     counts = {"views": (1, 2, 5, 10, 20, 50), "queries": (25, 50, 100, 200, 400)}
     if not full:
-        counts = {"views": (1, 2, 4), "queries": (25, 100, 400)}
+        counts = {"queries": (25, 100, 400)}
     return [
         *(
             Case(
@@ -136,7 +136,7 @@ def cases(full: bool) -> list[Case | Growth]:
                 unit="view",
             )
             for size in sizes
-            for step in ("decode", "masks")
+            for step in (("decode", "masks") if full else ("decode",))
         ),
         *(Growth("mask decoder", over, numbers, partial(prepare_growth, over)) for over, numbers in counts.items()),
     ]

@@ -25,7 +25,7 @@ def cases(full: bool) -> list[Case | Growth]:
     views = 8 if full else 2
     counts = {"views": (1, 2, 5, 10, 20, 50), "queries": (25, 50, 100, 200)}
     if not full:
-        counts = {"views": (1, 2, 4), "queries": (25, 50, 100)}
+        counts = {"views": (1, 2, 4)}
     return [
         Case(f"merging {views}x512x384 200 queries", partial(prepare, views), unit="view"),
         *(Growth("merging", over, sizes, partial(prepare_growth, over)) for over, sizes in counts.items()),

@@ -78,7 +78,7 @@ def cases(full: bool) -> list[Case | Growth]:
     views, points = (8, 4096) if full else (2, 1024)
     counts = {"views": (1, 2, 5, 10, 20, 50), "segments": (10, 20, 40, 80, 160)}
     if not full:
-        counts = {"views": (1, 2, 4), "segments": (10, 40, 160)}
+        counts = {"views": (1, 2, 4)}
     return [
         Case(f"matching and loss {views} views stride 4", partial(prepare_both, 4, views, 40, points)),
         *(Growth("matching and loss", over, sizes, partial(prepare_growth, over)) for over, sizes in counts.items()),

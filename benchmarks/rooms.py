@@ -21,6 +21,7 @@ from pano3d.data.archive import SceneContent
 from pano3d.data.label_spaces import label_space
 from pano3d.data.rooms import QUALITIES, RoomsConfig, SplitSizes, generate_scene
 from pano3d.data.rooms.config import QualityName
+from pano3d.data.rooms.layout import ROOM_KINDS
 from pano3d.viz.contact_sheet import contact_sheet, dataset_columns, encode_png
 
 
@@ -67,16 +68,16 @@ def prepare_growth(over: str, number: int, device: str) -> Callable[[], object]:
 
 
 def cases(full: bool) -> list[Case | Growth]:
-    rooms = 6 if full else 2
-    promised: dict[QualityName, float | None] = {"fast": 0.03, "default": 0.15}
+    promised: dict[QualityName, float | None] = {"fast": 0.03}
+    counts: dict[str, tuple[int, ...]] = {}
     if full:
-        promised["fine"] = None
-    counts = {"scenes": (1, 2, 4, 8), "frames": (1, 5, 10, 20, 50)} if full else {"frames": (1, 5, 20)}
+        promised |= {"default": 0.15, "fine": None}
+        counts = {"scenes": (1, 2, 4, 8), "frames": (1, 5, 10, 20, 50)}
     return [
         *(
             Case(
                 f"rooms {quality}",
-                partial(prepare, quality, rooms, 10),
+                partial(prepare, quality, len(ROOM_KINDS), 10),
                 unit="frame",
                 devices=ON_CPU,
                 clock="cpu",

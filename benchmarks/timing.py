@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -28,8 +29,8 @@ from pano3d.processes import peak_bytes, restart_peak
 
 @dataclass(frozen=True)
 class Effort:
-    """seconds: aimed at, for the timed calls of one way. fewest, most: of these calls. patience: seconds of them after
-    which two are enough, for networks that take a minute."""
+    """seconds: aimed at, for the timed calls of ours and the twin. fewest, most: calls of each. patience: seconds
+    after which two of each are enough, for networks that take a minute."""
 
     seconds: float
     fewest: int
@@ -37,7 +38,7 @@ class Effort:
     patience: float
 
 
-QUICK, FULL = Effort(1.0, 3, 10, 15.0), Effort(10.0, 5, 40, 60.0)
+QUICK, FULL = Effort(1.0, 3, 10, 3.0), Effort(20.0, 5, 40, 60.0)
 GROWTH_CALLS = 3
 LONG = 5.0  # seconds
 
@@ -58,20 +59,26 @@ def measure(target: Case | Growth, device: str, effort: Effort) -> dict[str, Any
     context.set_forkserver_preload(["benchmarks.timing"])
     root = str(Path(__file__).parents[1])
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([root, *_folders(os.environ.get("PYTHONPATH"))]))
-    receiver, sender = context.Pipe(duplex=False)
-    child = context.Process(target=_serve, args=(target, device, effort, torch.get_num_threads(), sender))
-    child.start()
-    sender.close()
-    try:
-        kind, answer = json.loads(receiver.recv())
-    except EOFError:
-        child.join()
-        raise MeasuredProcessError(
-            f"{target.title}: its process died with {child.exitcode}; not enough memory?"
-        ) from None
-    finally:
-        child.kill()  # done, or not wanted any more
-        child.join()
+    with tempfile.TemporaryDirectory(prefix="pano3d-bench-", ignore_cleanup_errors=True) as folder:
+        receiver, sender = context.Pipe(duplex=False)
+        threads = torch.get_num_threads()
+        child = context.Process(target=_serve, args=(target, device, effort, threads, folder, sender))
+        child.start()
+        sender.close()
+        try:
+            kind, answer = json.loads(receiver.recv())
+            child.join(LONG)  # it ends what it has started
+        except EOFError:
+            child.join()
+            raise MeasuredProcessError(
+                f"{target.title}: its process died with {child.exitcode}; not enough memory?"
+            ) from None
+        finally:
+            child.kill()  # not wanted any more, nor what it has started
+            assert child.pid is not None, "it was started"
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            child.join()
     if kind == "check":
         raise CheckError(answer)
     if kind == "error":
@@ -84,10 +91,12 @@ def _folders(path: str | None) -> list[str]:
     return [folder for folder in (path or "").split(os.pathsep) if folder]
 
 
-def _serve(target: Case | Growth, device: str, effort: Effort, threads: int, sender: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it too, and ends this process
+def _serve(target: Case | Growth, device: str, effort: Effort, threads: int, folder: str, sender: Connection) -> None:
+    """Measure, and send what came of it; temporary files, those of its own processes too, go into `folder`."""
+    os.setpgrp()  # Ctrl-C reaches the parent alone, which ends this process and what it has started
     threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
+    tempfile.tempdir = os.environ["TMPDIR"] = folder
     try:
         if isinstance(target, Case):
             found = _measure_case(target, device, effort)
@@ -106,7 +115,7 @@ def _die_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])
-        os._exit(1)
+        os.killpg(0, signal.SIGKILL)
 
 
 def _measure_case(case: Case, device: str, effort: Effort) -> dict[str, Any]:
@@ -166,8 +175,9 @@ def _time_in_turn(
         if case.calls is not None:
             is_done = len(samples) >= case.calls
         else:
-            is_enough = len(samples) >= effort.fewest and sum(samples) >= effort.seconds
-            is_enough |= len(samples) >= 2 and sum(samples) >= effort.patience
+            spent = sum(samples) + sum(twins)
+            is_enough = len(samples) >= effort.fewest and spent >= effort.seconds
+            is_enough |= len(samples) >= 2 and spent >= effort.patience
             is_done = is_enough or len(samples) >= effort.most
         if is_done:
             return samples, twins

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import tempfile
 from collections.abc import Callable
 from functools import partial
 
@@ -54,3 +56,16 @@ def prepare_wrong(device: str) -> Work:
 
 def prepare_death(device: str) -> Work:
     return Work(lambda: os._exit(9), lambda ours, plain: None)
+
+
+def prepare_traces(told: str, is_dying: bool, device: str) -> Work:
+    """Starts a process that would stay and makes a file; `told` then holds the process id and the file's name."""
+
+    def work() -> None:
+        child = subprocess.Popen(["sleep", "600"])
+        with tempfile.NamedTemporaryFile(delete=False) as file, open(told, "w", encoding="utf-8") as note:
+            note.write(f"{child.pid} {file.name}")
+        if is_dying:
+            os._exit(9)
+
+    return Work(work, lambda ours, plain: None)

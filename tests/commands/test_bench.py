@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -70,6 +71,18 @@ def test_the_quick_run_of_cheap_cases(small: Path, capsys: pytest.CaptureFixture
     named = suite.metrics_of(found)
     assert named["seconds/product"] == product["seconds"]["median"]
     assert all(re.fullmatch(r"[\w\-. /:]+", name) for name in named)
+
+
+@pytest.mark.parametrize("is_dying", [False, True])
+def test_a_measured_process_leaves_nothing_behind(is_dying: bool, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = small.parent / "told"
+    prepare = partial(bench_cases.prepare_traces, str(told), is_dying)
+    use(monkeypatch, [Case("traces", prepare, counts=False, has_memory=False)])
+    assert bench(small) == int(is_dying)
+    process, file = told.read_text().split()
+    assert not Path(file).parent.exists()
+    state = Path(f"/proc/{process}/stat")
+    assert not state.exists() or state.read_text().split()[2] == "Z"
 
 
 def test_only_what_is_asked_for_by_name(small: Path) -> None:
