@@ -75,7 +75,10 @@ def test_no_system_call_left_this_machine(reproduced: tuple[Path, str]) -> None:
 
 def test_it_ends_with_a_table_and_where_to_look(reproduced: tuple[Path, str]) -> None:
     project, printed = reproduced
-    for words in ("must3r joint", "pi3 geometry_init", "PQ scene", "mlflow ui", "pano3d-must3r, pano3d-pi3"):
+    for backbone in BACKBONES:
+        heading = next(line for line in printed.splitlines() if line.startswith(f"{backbone} "))
+        assert heading.split() == [backbone, "geometry_init", "geometry_control", "joint"]
+    for words in ("PQ scene", "mlflow ui", "pano3d-must3r, pano3d-pi3"):
         assert words in printed
     assert (project / "reports/rooms/report/index.html").is_file()
 
