@@ -79,6 +79,7 @@ def run(
         raise ConfigError("benchmarks on cuda: PyTorch sees no such device here; use --device cpu")
     chosen = choose(choice)
     about = {"full": choice.full, "code": choice.code, **machine.describe(choice.device)}
+    costs = list(stages())  # what cannot be read is told now, not after half an hour
     parts = output / _PARTS
     _keep_only_parts_of(parts, {name: value for name, value in about.items() if name != "load"})
     ceilings = machine.measure_ceilings(choice.device, choice.full)
@@ -96,7 +97,7 @@ def run(
         is_finished = True
     finally:
         results = _collect(parts, chosen, {**about, "ceilings": asdict(ceilings)}, is_finished)
-        results["stages"] = list(stages())
+        results["stages"] = costs
         write_whole(output / RESULTS, (json.dumps(results, indent=1) + "\n").encode())
         write_whole(output / "table.md", markdown(results).encode())
         plots(results, output)

@@ -112,6 +112,16 @@ def test_every_stage_is_a_run_under_one_parent(runs: dict[str, Any]) -> None:
             assert "loss/total" in run["metrics"]
 
 
+def test_the_benchmarks_table_can_tell_what_each_stage_cost(reproduced: tuple[Path, str]) -> None:
+    code = "import json; from pano3d.tracking.benchmarks import stage_costs; print(json.dumps(stage_costs()))"
+    costs = {cost["name"]: cost for cost in json.loads(call(reproduced[0], sys.executable, "-c", code))}
+    assert costs.keys() >= ALL - {"compose"}
+    assert all(0 <= cost["seconds"] < 3600 and cost["peak_bytes"] > 2**24 for cost in costs.values())
+    for backbone in BACKBONES:
+        of_workers = json.loads((reproduced[0] / f"reports/rooms/{backbone}/evaluate/cost.json").read_text())
+        assert costs[f"evaluate@{backbone}"]["peak_bytes"] >= of_workers["peak_mib"] * 2**20
+
+
 def test_both_models_are_registered(reproduced: tuple[Path, str], runs: dict[str, Any]) -> None:
     for backbone in BACKBONES:
         tags = runs["versions"][f"pano3d-{backbone}"]

@@ -39,7 +39,7 @@ def stage_costs() -> list[dict[str, Any]]:
     """Name, wall seconds and peak bytes of each finished stage of the newest reproduction, in the order they ran.
 
     A stage that DVC took from its cache was not run and is not here. Peak memory is that of the largest process; the
-    workers of `evaluate` tell theirs by scene, in cost.json. Empty where tracking is off or nothing was recorded.
+    workers of `evaluate` tell theirs in cost.json. Empty where tracking is off or nothing was recorded.
     """
     if not store.is_on() or (store.address().startswith("sqlite:") and not _database().is_file()):
         return []
@@ -59,7 +59,7 @@ def _database() -> Path:
 def _cost(run: Any) -> dict[str, Any]:
     peaks = [run.data.metrics[PEAK_MEMORY] * _MEGABYTE] if PEAK_MEMORY in run.data.metrics else []
     if run.data.tags.get("stage") == "evaluate":
-        peaks += _worker_peaks(run.data.tags.get("dataset", ""), run.data.tags.get("backbone", ""))
+        peaks += _worker_peak(run.data.tags.get("dataset", ""), run.data.tags.get("backbone", ""))
     return {
         "name": run.info.run_name,
         "seconds": (run.info.end_time - run.info.start_time) / 1000,
@@ -67,10 +67,9 @@ def _cost(run: Any) -> dict[str, Any]:
     }
 
 
-def _worker_peaks(dataset: str, backbone: str) -> list[float]:
-    """Bytes by scene, from the stage's cost.json."""
+def _worker_peak(dataset: str, backbone: str) -> list[float]:
+    """Bytes of the largest worker, from the stage's cost.json; empty without that file."""
     path = store.home() / "reports" / dataset / backbone / "evaluate" / "cost.json"
     if not path.is_file():
         return []
-    scenes: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return [float(one["peak_mib"] * 2**20) for each in scenes.values() for one in each]
+    return [float(json.loads(path.read_text(encoding="utf-8"))["peak_mib"] * 2**20)]

@@ -42,7 +42,7 @@ def test_stages_in_the_order_they_ran_with_peak_memory(project: Path) -> None:
     # A worker that held more than the stage's own process counts.
     cost = project / "reports/rooms/pi3/evaluate/cost.json"
     cost.parent.mkdir(parents=True)
-    cost.write_text(json.dumps({"joint": [{"name": "a", "seconds": 1.0, "peak_mib": 2**17}]}))
+    cost.write_text(json.dumps({"peak_mib": 2**17}))
     assert benchmarks.stage_costs()[1]["peak_bytes"] == 2**37
     opened = open_store()
     found = opened.client.search_runs(opened.experiments(), "tags.stage = 'prepare'")
