@@ -6,6 +6,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import pairwise, product
 
 import numpy as np
@@ -13,8 +14,9 @@ import pytest
 from scipy.ndimage import maximum_filter, minimum_filter
 
 from pano3d.data.archive import SceneContent, read_scene, write_scene
-from pano3d.data.rooms import RoomsConfig, SplitSizes, generate_scene, scene_names
+from pano3d.data.rooms import QUALITIES, RoomsConfig, SplitSizes, generate_scene, scene_names
 from pano3d.data.rooms.family import Family
+from pano3d.data.rooms.generate import pixels_alike
 from pano3d.data.rooms.layout import ROOM_KINDS, plan_room
 from pano3d.data.rooms.materials import RESERVED_CLOTHS, Style
 from pano3d.data.rooms.sensor import sense_depth
@@ -168,6 +170,43 @@ def test_furniture_does_not_stand_in_furniture() -> None:
         assert len(plan.objects) > 10
         overlapping = [(a, b) for i, a in enumerate(plan.solid) for b in plan.solid[i + 1 :] if a.meets(b)]
         assert not overlapping
+
+
+@pytest.mark.parametrize(
+    ("pixel", "shift", "look", "expected"),
+    [
+        (1, (0.3, 0.2), 1, 1),
+        (1, (0.3, 0.2), 2, 2),
+        (1, (0.3, 0.2), 3, 4),  # straight below before the diagonal
+        (1, (-0.3, 0.2), 2, -1),
+        (1, (0.3, 0.2), 9, -1),
+        (5, (0.3, 0.2), 4, -1),  # the next view begins there
+        (6, (-0.3, -0.2), 3, -1),
+        (10, (0.3, -0.2), 4, 7),
+    ],
+)
+def test_an_edge_takes_the_colour_of_the_pixel_beside_it_that_looks_alike(
+    pixel: int, shift: tuple[float, float], look: int, expected: int
+) -> None:
+    looks = np.array([[[1, 1, 2], [1, 3, 3]], [[4, 4, 4], [4, 5, 6]]], np.int32)
+    rows = pixels_alike(looks.ravel(), np.array([look], np.int32), np.array([pixel]), np.array([shift]), looks.shape)
+    assert rows.tolist() == [expected]
+
+
+def test_edges_mix_what_meets_there_and_nothing_else_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    smooth = generate_scene(CONFIG, 3, "train", 1).frames[0]
+    monkeypatch.setitem(QUALITIES, "fast", replace(QUALITIES["fast"], edge_samples=0))
+    hard = generate_scene(CONFIG, 3, "train", 1).frames[0]
+    np.testing.assert_array_equal(smooth.segment_id, hard.segment_id)
+    edge = maximum_filter(hard.segment_id, 3) != minimum_filter(hard.segment_id, 3)
+    change = np.abs(smooth.color.astype(int) - hard.color).max(2)
+    assert change[edge].mean() > 1.5 * change[~edge].mean()
+    assert np.median(change[~edge]) <= 1
+    # A mixture lies between the colours around it.
+    low = minimum_filter(hard.color, (3, 3, 1)).astype(int) - 4  # the exposure moves a little, too
+    high = maximum_filter(hard.color, (3, 3, 1)).astype(int) + 4
+    inside = ((smooth.color >= low) & (smooth.color <= high)).all(2)
+    assert inside[edge].mean() > 0.95
 
 
 def test_sensor_noise_grows_with_distance_and_stops_at_its_range() -> None:

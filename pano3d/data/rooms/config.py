@@ -16,7 +16,8 @@ class Quality:
     """Where the time goes.
 
     cell: longest edge of a flat face, metres (light is kept per vertex). gather_rays: per vertex. light_samples: per
-    window and lamp. edge_samples: extra rays through a pixel on a silhouette; inner_samples through the others.
+    window and lamp. edge_samples: extra rays through a pixel on a silhouette; inner_samples through the others
+    (at 0 a surface is shaded once per pixel, and what an edge ray meets takes its colour from the pixel beside).
     sun_samples: shadow rays per shaded point. has_reflections: glossy floors and tops mirror the room.
     """
 

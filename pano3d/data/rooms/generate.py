@@ -117,6 +117,41 @@ def _segments(plan: RoomPlan) -> list[SceneSegment]:
     ]
 
 
+def _steps(cameras: list[Camera], shifts: NDArray[np.float64], pixels: NDArray[np.int64]) -> FloatArray:
+    """(S N 3) change of the ray directions of `pixels` (N,), rows over all cameras, by shifts (S 2) in pixels."""
+    first = cameras[0]
+    poses = np.stack([camera.scan_from_camera for camera in cameras])
+    across, down = poses[:, :3, 0] / first.intrinsics[0, 0], poses[:, :3, 1] / first.intrinsics[1, 1]
+    steps = shifts[:, :1, None] * across + shifts[:, 1:, None] * down
+    return steps.astype(np.float32).take(pixels // (first.height * first.width), axis=1)
+
+
+def pixels_alike(
+    pixels: NDArray[np.int32],
+    samples: NDArray[np.int32],
+    edge: NDArray[np.int64],
+    shifts: NDArray[np.float64],
+    shape: tuple[int, int, int],
+) -> NDArray[np.int64]:
+    """(S*N,) for samples beside the centres of the pixels `edge` (N,), off by `shifts` (S 2), the pixel nearby of
+    the same look, -1 where there is none. A surface is then shaded once per pixel and only its outline is finer.
+
+    Args:
+        pixels, samples: looks of all pixel centres, and of the S*N samples.
+        shape: (V, H, W) of the pixels.
+    """
+    _, height, width = shape
+    down, right = edge // width % height, edge % width
+    found = np.full((len(shifts), len(edge)), -1)
+    for row, (shift, look) in enumerate(zip(shifts, samples.reshape(len(shifts), -1), strict=True)):
+        # Over the edge of the picture there is only the pixel itself.
+        x = np.clip(right + (1 if shift[0] > 0 else -1), 0, width - 1) - right
+        y = (np.clip(down + (1 if shift[1] > 0 else -1), 0, height - 1) - down) * width
+        for near in (edge + x + y, edge + y, edge + x, edge):
+            found[row] = np.where(pixels.take(near) == look, near, found[row])
+    return found.ravel()
+
+
 class Photographer:
     """Takes the frames of one room in order; exposure follows the scene smoothly."""
 
@@ -128,7 +163,8 @@ class Photographer:
         geometry = shader.geometry
         up = geometry.face_normal > 0.3
         # Per triangle, what must differ between pixels for an edge: object, material, face direction.
-        self._look = geometry.object_index * 4096 + geometry.material * 8 + up[:, 0] + 2 * up[:, 1] + 4 * up[:, 2]
+        look = geometry.object_index * 4096 + geometry.material * 8 + up[:, 0] + 2 * up[:, 1] + 4 * up[:, 2]
+        self._look = look.astype(np.int32)
         self._seen: list[NDArray[np.int32]] = []
         self.exact_depths: list[FloatArray] = []
 
@@ -205,25 +241,35 @@ class Photographer:
         color = np.minimum(color, np.float32(6))
         # Points of a rotated grid round the centre, which has been taken.
         angles = 2 * np.pi * (np.arange(quality.edge_samples) + 0.15) / max(1, quality.edge_samples)
-        rays = [camera_rays(cameras, (0.36 * np.cos(angle), 0.36 * np.sin(angle))) for angle in angles]
-        for sample, (start, towards) in enumerate(rays[: quality.inner_samples]):
+        shifts = 0.36 * np.stack([np.cos(angles), np.sin(angles)], 1)
+        for sample, (right, down) in enumerate(shifts[: quality.inner_samples]):
+            start, towards = camera_rays(cameras, (right, down))
             more = shader.radiance(start, towards, shader.full.cast(start, towards), spread, 101 + 17 * sample)
             color += np.minimum(more, np.float32(6))
-        on_edge = rays[quality.inner_samples :]
-        if on_edge and len(edge):
-            start = np.concatenate([origins[edge] for origins, _ in on_edge])
-            towards = np.concatenate([directions[edge] for _, directions in on_edge])
-            more = shader.radiance(start, towards, shader.full.cast(start, towards), spread, 101)
+        on_edge = shifts[quality.inner_samples :]
+        if len(on_edge) and len(edge):
+            towards = (directions[edge] + _steps(cameras, on_edge, edge)).reshape(-1, 3)
+            start = np.tile(origins[edge], (len(on_edge), 1))
+            met = shader.full.cast(start, towards)
+            near = np.full(len(towards), -1)
+            if not quality.inner_samples:
+                shape = (len(cameras), cameras[0].height, cameras[0].width)
+                near = pixels_alike(self._looks(hits), self._looks(met), edge, on_edge, shape)
+            more, alone = color[near], np.flatnonzero(near < 0)
+            rest = Hits(met.t[alone], met.triangle[alone], met.u[alone], met.v[alone])
+            more[alone] = shader.radiance(start[alone], towards[alone], rest, spread, 101)
             color[edge] += np.minimum(more, np.float32(6)).reshape(len(on_edge), -1, 3).sum(0)
         weight = np.full(len(color), 1 + quality.inner_samples, np.float32)
         weight[edge] += len(on_edge)
         return color / weight[:, None]
 
+    def _looks(self, hits: Hits) -> NDArray[np.int32]:
+        """(N,) what must differ between two pixels for an edge; -1 for a miss."""
+        return np.where(hits.triangle < 0, np.int32(-1), self._look.take(hits.triangle, mode="clip"))
+
     def _edges(self, hits: Hits, count: int, height: int, width: int) -> NDArray[np.int64]:
         """Pixels whose neighbour shows another object, material or face direction."""
-        grid = np.where(hits.triangle < 0, -1, self._look.take(hits.triangle, mode="clip")).reshape(
-            count, height, width
-        )
+        grid = self._looks(hits).reshape(count, height, width)
         edge = np.zeros(grid.shape, bool)
         across, down = grid[:, :, 1:] != grid[:, :, :-1], grid[:, 1:] != grid[:, :-1]
         edge[:, :, 1:] |= across
