@@ -32,7 +32,7 @@ from pano3d.metrics.scene_scores import SceneScores, SceneScoresConfig, plain_sc
 from pano3d.metrics.scenes import ScenePrediction, SceneTruth
 from pano3d.model_files import read_description, read_model
 from pano3d.panoptic.scene import SceneConfig
-from pano3d.processes import peak_bytes, restart_peak
+from pano3d.processes import end_with_pool, peak_bytes, restart_peak
 from pano3d.reconstruction import Precision, Reconstructor
 from pano3d.types import VOID, ConfigError, DataError, PanopticScene
 
@@ -257,7 +257,8 @@ def _side_by_side(
 
 
 def _load_worker(folder: Path, config: EvaluationConfig, threads: int, free: Queue[str]) -> None:
-    """Once per process, on a device of its own: the network is read there, not sent."""
+    """Once per process, on a device of its own: the network is read there, not sent. None outlives the command."""
+    end_with_pool()
     torch.set_num_threads(threads)
     _worker.append(load_reconstructor(folder, config.scene, torch.device(free.get())))
 

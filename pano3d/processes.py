@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import multiprocessing
 import os
 import signal
 import sys
+import threading
+from multiprocessing.connection import wait
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -35,6 +38,22 @@ def die_with_parent() -> None:
     """Ask the kernel for SIGTERM when the parent ends, however it ends. Does nothing where there is no such call."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def end_with_pool() -> None:
+    """In the worker of a process pool or a data loader: end when the process whose pool it is ends, however it ends.
+
+    The kernel takes another one for its parent, the server that forked the workers, and that one lives as long as any
+    of them: so a thread waits for the end of the pipe to the true parent.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_after, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_after(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(TERMINATED)
 
 
 def exit_on_sigterm() -> None:

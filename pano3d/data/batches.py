@@ -16,6 +16,7 @@ from pano3d.data.augmentation import AugmentationConfig, augment_colors, mirror_
 from pano3d.data.frames import BYTES_PER_PIXEL, FrameCache
 from pano3d.data.label_spaces import LabelSpace, label_space
 from pano3d.data.sampling import sample_connected_views
+from pano3d.processes import end_with_pool
 from pano3d.types import VOID, Batch, ConfigError, DataError, GeometryTarget, PanopticTarget, Views
 
 
@@ -231,5 +232,11 @@ def training_batches(steps: TrainingSteps, start: int, stop: int, workers: int) 
         prefetch_factor=4 if workers else None,
         # The workers import torch: forking a process that already runs OpenMP threads can hang.
         multiprocessing_context="forkserver" if workers else None,
+        worker_init_fn=_start_worker if workers else None,
     )
     return iter(loader)
+
+
+def _start_worker(number: int) -> None:
+    """None outlives the training: PyTorch's own watch looks at the server that forked them, which lives on."""
+    end_with_pool()

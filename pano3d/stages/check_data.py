@@ -16,6 +16,7 @@ from pano3d.data.data_report import metrics, write_report
 from pano3d.data.facts import Facts, collect_facts
 from pano3d.data.label_spaces import label_space
 from pano3d.data.preparation import read_manifest
+from pano3d.processes import end_with_pool
 from pano3d.types import DataError
 
 
@@ -75,11 +76,12 @@ def _executor(workers: int) -> Executor:
     count = workers or os.cpu_count() or 1
     if count == 1:
         return ThreadPoolExecutor(1)
-    return ProcessPoolExecutor(count, mp_context=get_context("forkserver"), initializer=_single_thread)
+    return ProcessPoolExecutor(count, mp_context=get_context("forkserver"), initializer=_start_worker)
 
 
-def _single_thread() -> None:
-    """Scenes are measured side by side: threads inside each would only fight."""
+def _start_worker() -> None:
+    """Scenes are measured side by side: threads inside each would only fight. None outlives the stage."""
     import cv2
 
+    end_with_pool()
     cv2.setNumThreads(1)

@@ -26,7 +26,7 @@ from pano3d.data.preparation import SceneTask, prepare_scenes
 from pano3d.data.raw_files import Fingerprint, build_known, read_fingerprint, stamp
 from pano3d.data.rooms.config import SPLITS
 from pano3d.data.rooms.generate import generate_scene, scene_names
-from pano3d.processes import die_with_parent
+from pano3d.processes import end_with_pool
 from pano3d.stages.workspace import work_folder
 from pano3d.types import ConfigError
 
@@ -184,7 +184,7 @@ def _start_worker() -> None:
     """Scenes run side by side: threads inside each would only fight. None outlives the stage."""
     import cv2
 
-    die_with_parent()
+    end_with_pool()
     cv2.setNumThreads(1)
 
 

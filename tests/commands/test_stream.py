@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -91,7 +92,9 @@ def test_ctrl_c_ends_a_stream_with_its_scene(model: Path, tmp_path: Path) -> Non
     shutil.copy(folder / "photo_1.jpg", folder / "photo_2.jpeg")  # the same stem
     words = ["stream", folder, "-o", tmp_path / "out", "--model", model, "--score", "0"]
     command = [sys.executable, "-m", "pano3d", *map(str, words)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    # A shell starts background jobs deaf to SIGINT, and they hand that on.
+    hearing = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=hearing) as process:
         lines = []
         while sum(" ms  memory " in line for line in lines) < 4:
             lines.append(process.stdout.readline())
