@@ -59,7 +59,7 @@ class Pi3HeadsConfig:
 class Pi3Config:
     """Architecture (must match the weights) and schedule (free to choose) of `Pi3`.
 
-    rope_base: wavelength base of the rotary positions in decoder and heads.
+    rope_base, rope_scale: rotary positions in decoder and heads; scale = trained image size / actual image size.
     decoder_feature: what `decoder_tokens` holds: the last block (across views), or the last two, [within | across].
     views_per_window: views that attend to each other at inference; 0 = all. Longer sequences are cut into windows that
         share `window_overlap` views and are joined by a similarity: memory stays bounded, drift adds up.
@@ -73,6 +73,7 @@ class Pi3Config:
     heads: Pi3HeadsConfig
     name: Literal["pi3"] = "pi3"
     rope_base: float = 100.0
+    rope_scale: float = 1.0
     decoder_feature: Literal["last", "last_two"] = "last"
     views_per_window: int = 0
     window_overlap: int = 4
@@ -90,6 +91,11 @@ class Pi3Config:
                     f"configuring Pi3: width {width} over {part}.num_heads {num_heads} must give a head width that is "
                     "a multiple of 4 (two rotary halves of pairs); change one of them"
                 )
+        if self.rope_base <= 0 or self.rope_scale <= 0:
+            raise ConfigError(
+                "configuring Pi3: rope_base and rope_scale must be positive, got "
+                f"{self.rope_base} and {self.rope_scale}"
+            )
         if decoder.depth < 2 or decoder.depth % 2:
             raise ConfigError(f"configuring Pi3: decoder.depth must be even and at least 2, got {decoder.depth}")
         if self.views_per_window and not 1 <= self.window_overlap < self.views_per_window:
@@ -157,7 +163,7 @@ class Pi3(Backbone):
 
         patches = self._per_view(self._encode, images.flatten(0, 1))
         within, across = self._decode(patches, positions, num_views)
-        table = rope_table(positions, self.config.heads.width // self.config.heads.num_heads, self.config.rope_base)
+        table = self._rope_table(positions, self.config.heads.width // self.config.heads.num_heads)
         points, confidence, world_from_camera = self._read_out(torch.cat((within, across), dim=-1), table, grid)
 
         with torch.autocast(images.device.type, enabled=False):  # 8 bits would part the points from their cameras
@@ -195,6 +201,9 @@ class Pi3(Backbone):
         registers = torch.zeros(self.config.decoder.num_registers, 2, dtype=torch.int64, device=device)
         return torch.cat((registers, grid_positions(*grid, device=device) + 1))
 
+    def _rope_table(self, positions: Int[Tensor, "t 2"], head_width: int) -> RopeTable:
+        return rope_table(positions, head_width, self.config.rope_base, self.config.rope_scale)
+
     def _encode(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n t c"]:
         encoded: Tensor = self.encoder((images - self.image_mean) / self.image_std)
         return encoded
@@ -205,7 +214,7 @@ class Pi3(Backbone):
         """Outputs of the last block within a view and of the last block across views, registers in front."""
         registers = self.register_token[0].expand(len(patches), -1, -1).to(patches.dtype)
         tokens = torch.cat((registers, patches), dim=1)
-        table = rope_table(positions, tokens.shape[-1] // self.config.decoder.num_heads, self.config.rope_base)
+        table = self._rope_table(positions, tokens.shape[-1] // self.config.decoder.num_heads)
         table_all = RopeTable(cos=table.cos.repeat(num_views, 1), sin=table.sin.repeat(num_views, 1))
         within = tokens
         for index in range(0, len(self.decoder), 2):
