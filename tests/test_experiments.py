@@ -40,6 +40,24 @@ def test_full_size_presets(dataset: str, backbone: str) -> None:
         assert word in header
 
 
+@pytest.mark.parametrize("backbone", ["must3r", "pi3"])
+def test_the_released_models_are_trained_coarse_first_and_split_once(backbone: str) -> None:
+    patch = {}
+    for experiment, preset in (("rooms_released_coarse", "tiny_coarse"), ("rooms_released", "tiny")):
+        value = config.compose(ROOT / "params", [f"experiment={experiment}", f"backbone={backbone}_{preset}"])
+        geometry = config.load(value["geometry_init"], GeometryInitConfig)
+        joint = config.load(value["joint_finetune"], JointFinetuneConfig)
+        network = value["backbone"]["network"]
+        patch[experiment] = (network if backbone == "must3r" else network["encoder"])["patch_size"] / network[
+            "rope_scale"
+        ]
+        assert (joint.mode, joint.panoptic_loss.class_mode) == ("joint", "softmax")
+        start = None if experiment.endswith("coarse") else f"work/split/{backbone}"
+        assert (geometry.weights, joint.released) == (start, start)
+    # Half the patch and half the frequency: where a token stands means the same to both.
+    assert patch["rooms_released"] == patch["rooms_released_coarse"]
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "params/experiment").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_preset_says_its_command_hardware_and_cost_first(path: Path) -> None:
     header = [line for line in path.read_text().splitlines() if line.startswith("#")]
