@@ -199,7 +199,10 @@ class _Card:
         yield ""
         yield f"- data: {sizes['scenes']['train']} generated rooms x {sizes['frames']['train']} photos, quality"
         yield f"  `{sizes['quality']}`, seed {self.settings['seed']}"
-        yield "- command: `experiment: rooms_released` in params/run.yaml, then `dvc repro`"
+        if "split_from" in provenance:
+            yield "- command: `experiment: rooms_released_coarse` in params/run.yaml, `dvc repro`, `split-patches`"
+        else:
+            yield "- command: `experiment: rooms_released` in params/run.yaml, then `dvc repro`"
         sets = ", ".join(map(str, loader["views"]))
         yield f"- training: {provenance['steps']} steps of {loader['images_per_batch']} photos in sets of {sets}"
         yield f"- hardware: {provenance['trained_on']}"

@@ -1,6 +1,7 @@
 """release: half-precision weights that load, a card whose numbers come from them, and nothing half written."""
 
 import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -70,6 +71,19 @@ def test_the_card_says_what_a_reader_needs(released):
     ):
         assert words in card
     assert (released[0] / "out/worst.png").stat().st_size > 1000
+
+
+def test_the_card_of_a_split_model_names_where_it_was_trained(released):
+    folder, words = released
+    description = json.loads((folder / "model/model.json").read_text())
+    description["provenance"]["split_from"] = "0" * 64
+    shutil.copytree(folder / "model", folder / "split")
+    (folder / "split/model.json").write_text(json.dumps(description))
+    assert cli.main([words[0], str(folder / "split"), *words[2:-1], str(folder / "out_split")]) == 0
+    assert "`experiment: rooms_released`" in (folder / "out/README.md").read_text()
+    card = (folder / "out_split/README.md").read_text()
+    assert "`experiment: rooms_released_coarse`" in card
+    assert "split-patches" in card
 
 
 def test_too_large_for_git(released, monkeypatch, capsys):
