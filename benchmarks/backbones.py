@@ -61,7 +61,7 @@ FULL = {
     "must3r": [Case("must3r_512", 8, 512, 384)],
     "pi3": [Case("pi3_large", 8, 224, 168), Case("pi3_large", 32, 112, 84)],
 }
-QUICK = {"must3r": [Case("must3r_tiny", 8, 128, 96)], "pi3": [Case("pi3_tiny", 8, 126, 98)]}
+QUICK = {"must3r": [Case("must3r_tiny_coarse", 8, 128, 96)], "pi3": [Case("pi3_tiny_coarse", 8, 126, 98)]}
 
 
 def chosen_backbone(preset: str) -> BackboneChoice:
@@ -123,7 +123,7 @@ def cases(full: bool) -> list[benchmarks.Case | benchmarks.Growth]:
         ),
         *(
             benchmarks.Growth(f"forward {preset}", over, values, partial(prepare_size, preset, over))
-            for preset in ("must3r_tiny", "pi3_tiny")
+            for preset in ("must3r_tiny_coarse", "pi3_tiny_coarse")
             for over, values in growths.items()
         ),
     ]
@@ -168,7 +168,7 @@ def stored_view(network: Must3rConfig, case: Case) -> float:
 def stream_seconds(frames: int, keyframes: int, local_context: int) -> tuple[list[float], list[int]]:
     """Seconds of every frame, and bytes of memory after it, in a stream where every frame wants to be kept."""
     torch.manual_seed(0)
-    choice = chosen_backbone("must3r_tiny")
+    choice = chosen_backbone("must3r_tiny_coarse")
     assert isinstance(choice, Must3rChoice)
     settings = StreamingConfig(
         novelty_threshold=-1.0, minimum_confidence=1.0, local_context=local_context, maximum_keyframes=keyframes

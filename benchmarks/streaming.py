@@ -26,7 +26,7 @@ FRAMES, KEYFRAMES, RECENT = 200, 24, 2
 
 
 def cases(full: bool) -> list[Case]:
-    backbone = Case("stream must3r_tiny 128x96", prepare_backbone, unit="frame", calls=FRAMES)
+    backbone = Case("stream must3r_tiny_coarse 128x96", prepare_backbone, unit="frame", calls=FRAMES)
     whole = Case("online must3r_tiny 128x96", prepare_online, unit="frame", calls=FRAMES, devices=ON_CPU)
     return [backbone, whole] if full else [backbone]
 
@@ -34,7 +34,7 @@ def cases(full: bool) -> list[Case]:
 def prepare_backbone(device: str) -> Work:
     """Random weights and a session whose memory is full; each call takes the next frame."""
     torch.manual_seed(0)
-    choice = chosen_backbone("must3r_tiny")
+    choice = chosen_backbone("must3r_tiny_coarse")
     assert isinstance(choice, Must3rChoice)
     model = Must3r(choice.network).eval().to(device)
     session = StreamingSession(

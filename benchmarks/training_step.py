@@ -1,6 +1,6 @@
 """Where the time of a joint training step goes: network, matching and segmentation loss, geometry loss.
 
-    python -m benchmarks.training_step [--backbone must3r_tiny] [--views 8] [--queries 100] [--points 4096]
+    python -m benchmarks.training_step [--backbone must3r_tiny_coarse] [--views 8] [--queries 100] [--points 4096]
 
 One scene of random images and blocks of segments; network and losses of the preset, in float32. The network's answers
 are cut from its graph, so that the backward pass of each loss is timed apart from the network's. "matching and losses"
@@ -127,7 +127,7 @@ def prepare_step(backbone: str, scenes: int, views: int, device: str) -> Work:
 def prepare_growth(over: str, number: int, device: str) -> Callable[[], object]:
     """A step on `number` scenes of 2 views, or on one scene of `number` views."""
     scenes, views = (number, 2) if over == "scenes" else (1, number)
-    return prepare_step("must3r_tiny", scenes, views, device).ours
+    return prepare_step("must3r_tiny_coarse", scenes, views, device).ours
 
 
 def cases(full: bool) -> list[Case | Growth]:
@@ -135,10 +135,10 @@ def cases(full: bool) -> list[Case | Growth]:
     return [
         *(
             Case(f"joint step {name} 8 views", partial(prepare_step, name, 1, 8))
-            for name in ("must3r_tiny", "pi3_tiny")
+            for name in ("must3r_tiny_coarse", "pi3_tiny_coarse")
         ),
         *(
-            Growth("joint step must3r_tiny", over, sizes, partial(prepare_growth, over))
+            Growth("joint step must3r_tiny_coarse", over, sizes, partial(prepare_growth, over))
             for over, sizes in counts.items()
         ),
     ]
@@ -195,7 +195,7 @@ def _targets(views: int, segments: int, size: tuple[int, int], device: str) -> t
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--backbone", default="must3r_tiny", help="a preset of params/backbone")
+    parser.add_argument("--backbone", default="must3r_tiny_coarse", help="a preset of params/backbone")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--views", type=int, default=8)
     parser.add_argument("--queries", type=int, default=100)
