@@ -11,6 +11,7 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 
 from pano3d.model import Pano3D
+from pano3d.training.muon import Muon
 from pano3d.types import ConfigError
 
 
@@ -56,8 +57,7 @@ def make_optimizer(model: Pano3D, config: OptimizerConfig) -> Optimizers:
     Raises:
         ConfigError: every part is frozen.
 
-    Source: AdamW, Loshchilov and Hutter, arXiv 1711.05101; Muon, Jordan et al. 2024, with the update scale of Liu et
-    al., arXiv 2502.16982.
+    Source: AdamW, Loshchilov and Hutter, arXiv 1711.05101; `muon.Muon`.
     """
     rates = {
         "encoder": config.encoder,
@@ -85,7 +85,7 @@ def make_optimizer(model: Pano3D, config: OptimizerConfig) -> Optimizers:
         raise ConfigError("optimizer: every part has learning rate 0; nothing would be trained")
     rules: list[torch.optim.Optimizer] = [torch.optim.AdamW(adamw, betas=config.betas)]
     if muon:
-        rules.append(torch.optim.Muon(muon, adjust_lr_fn="match_rms_adamw"))
+        rules.append(Muon(muon))
     return Optimizers(rules)
 
 

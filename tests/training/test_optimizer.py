@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from pano3d.training.muon import Muon, orthogonalize
 from pano3d.training.optimizer import (
     OptimizerConfig,
     clip_gradients,
@@ -77,8 +78,64 @@ def test_muon_update_by_hand():
     torch.manual_seed(1)
     layer = torch.nn.Linear(8, 4, bias=False)
     before = layer.weight.detach().clone()
-    rule = torch.optim.Muon(layer.parameters(), lr=0.1, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+    rule = Muon([{"params": list(layer.parameters()), "lr": 0.1, "weight_decay": 0.0}])
     layer(torch.randn(16, 8)).square().sum().backward()
     rule.step()
     singular = torch.linalg.svdvals(layer.weight.detach() - before)
     assert ((singular / (0.1 * 0.2 * 8**0.5) - 1).abs() < 0.35).all()  # five Newton-Schulz steps come that close
+
+
+def test_muon_moves_as_pytorchs_own_does():
+    """Momentum over several steps, decay, tall, wide and square matrices, two of one shape; theirs rounds to bfloat16."""
+    torch.manual_seed(0)
+    shapes = [(6, 24), (24, 6), (12, 12), (6, 24), (8, 6)]
+    start = [torch.randn(shape) for shape in shapes]
+    found = []
+    for make in (Muon, lambda groups: torch.optim.Muon(groups, adjust_lr_fn="match_rms_adamw")):
+        parameters = [torch.nn.Parameter(matrix.clone()) for matrix in start]
+        rule = make([{"params": parameters, "lr": 0.02, "weight_decay": 0.5}])
+        draws = torch.Generator().manual_seed(1)
+        for _ in range(4):
+            for parameter in parameters[:-1]:  # the last has no gradient and stays
+                parameter.grad = torch.randn(parameter.shape, generator=draws)
+            rule.step()
+        found.append(parameters)
+    for ours, theirs, before in zip(*found, start, strict=True):
+        moved = (theirs - before).norm()
+        assert (ours - theirs).norm() <= 0.02 * moved
+    assert torch.equal(found[0][-1], start[-1])
+    assert (found[0][0] - start[0]).norm() > 0
+
+
+def test_muon_goes_on_from_a_saved_state():
+    torch.manual_seed(0)
+    gradients = torch.randn(3, 4, 6)
+
+    def moved(saved_after):
+        parameter = torch.nn.Parameter(torch.ones(4, 6))
+        rule = Muon([{"params": [parameter], "lr": 0.1, "weight_decay": 0.0}])
+        for step, gradient in enumerate(gradients):
+            if step == saved_after:
+                state = rule.state_dict()
+                rule = Muon([{"params": [parameter], "lr": 0.0, "weight_decay": 0.0}])
+                rule.load_state_dict(state)
+            parameter.grad = gradient.clone()
+            rule.step()
+        return parameter.detach()
+
+    assert torch.equal(moved(saved_after=2), moved(saved_after=None))
+
+
+def test_singular_values_are_brought_near_one_and_directions_stay():
+    torch.manual_seed(0)
+    for shape in ((3, 5, 20), (3, 20, 5)):
+        matrices = torch.randn(shape) * 1e-3
+        turned = orthogonalize(matrices)
+        singular = torch.linalg.svdvals(turned)
+        assert 0.6 < float(singular.min())
+        assert float(singular.max()) < 1.3
+        u, s, v = torch.linalg.svd(matrices, full_matrices=False)
+        # The same singular vectors: in their basis it is diagonal.
+        inside = u.mT @ turned @ v.mT
+        assert float((inside - torch.diag_embed(torch.diagonal(inside, dim1=1, dim2=2))).abs().max()) < 1e-4
+    assert torch.equal(orthogonalize(torch.zeros(1, 3, 4)), torch.zeros(1, 3, 4))

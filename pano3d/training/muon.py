@@ -1,0 +1,60 @@
+"""Muon with its matrix products in the precision that the device multiplies fast."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+ITERATIONS = 5
+
+
+class Muon(torch.optim.Muon):
+    """`torch.optim.Muon` with Nesterov momentum and AdamW's update size, matrices of one shape in one product.
+
+    PyTorch's own multiplies in bfloat16, one matrix after the other. A CPU without instructions for it takes 25 times as
+    long as in float32; here only a GPU uses it.
+
+    Source: Jordan et al. 2024; update scale of Liu et al., arXiv 2502.16982.
+    """
+
+    def __init__(self, groups: list[dict[str, object]]) -> None:
+        super().__init__(groups, adjust_lr_fn="match_rms_adamw")  # type: ignore[arg-type]
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        """Move every parameter that has a gradient."""
+        for group in self.param_groups:
+            by_shape: dict[tuple[int, ...], list[Tensor]] = {}
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    by_shape.setdefault(tuple(parameter.shape), []).append(parameter)
+            for shape, parameters in by_shape.items():
+                updates = [self._momentum(parameter, group["momentum"]) for parameter in parameters]
+                directions = orthogonalize(torch.stack(updates))
+                rate = group["lr"] * 0.2 * max(shape) ** 0.5
+                for parameter, direction in zip(parameters, directions, strict=True):
+                    parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(direction, alpha=-rate)
+
+    def _momentum(self, parameter: Tensor, momentum: float) -> Tensor:
+        assert parameter.grad is not None
+        state = self.state[parameter]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(parameter.grad)
+        mean: Tensor = state["momentum_buffer"].lerp_(parameter.grad, 1 - momentum)
+        return parameter.grad.lerp(mean, momentum)
+
+
+def orthogonalize(matrices: Float[Tensor, "n rows columns"]) -> Float[Tensor, "n rows columns"]:
+    """Each matrix with its singular values brought near 1 (0.7 to 1.2) by Newton-Schulz iterations."""
+    a, b, c = COEFFICIENTS
+    flipped = matrices.shape[1] > matrices.shape[2]
+    found = matrices.mT if flipped else matrices
+    found = found / torch.linalg.matrix_norm(found, keepdim=True).clamp(min=1e-7)
+    if found.is_cuda:
+        found = found.bfloat16()
+    for _ in range(ITERATIONS):
+        gram = found @ found.mT
+        found = torch.baddbmm(found, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), found, beta=a)
+    return (found.mT if flipped else found).to(matrices)
