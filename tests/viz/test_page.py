@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import statistics
 import time
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,6 @@ from pano3d.viz.cloud import CloudSegment, SceneCloud, upright_from_world
 from pano3d.viz.interactive import CloudViewer
 from pano3d.viz.page import render_page
 from tests.viz.browser import open_page
-
-FAST = 4.0
-"""A shared machine may be so many times slower than the times promised on a quiet one."""
 
 
 def cloud(count: int, name: str = "a room") -> SceneCloud:
@@ -81,56 +77,55 @@ def test_every_control_does_what_it_says(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_million_points_are_shown_soon_and_turn_smoothly(tmp_path: Path) -> None:
-    """Promised: first image within 5 s, median frame within 250 ms; judged with room for a busy machine."""
+def test_a_million_points_are_all_drawn(tmp_path: Path) -> None:
+    """How soon: `python -m benchmarks.viewer`."""
     path, complaints = tmp_path / "scene.html", []
     path.write_text(render_page(cloud(1_000_000), []), encoding="utf-8")
     with open_page(path.as_uri(), complaints) as page:
-        page.wait_for_selector(".viewer[data-drawn='1000000']", timeout=5000 * FAST)
-        frames = []
-        for _ in range(9):
-            page.locator("canvas").press("ArrowLeft")
-            page.wait_for_timeout(50)
-            frames.append(float(page.evaluate("document.querySelector('.viewer').dataset.milliseconds")))
-    assert statistics.median(frames) < 250 * FAST
+        page.wait_for_selector(".viewer[data-drawn='1000000']")
+        page.locator("canvas").press("ArrowLeft")
+        assert drawn(page) == 1_000_000
     assert complaints == []
 
 
 @pytest.mark.slow
-def test_a_million_points_are_served_soon_and_turn_smoothly() -> None:
-    """The same promise for the interactive viewer: few points while it turns, all of them when it rests."""
+def test_of_a_million_points_few_are_drawn_while_they_turn_and_all_when_they_rest() -> None:
     complaints: list[str] = []
     viewer = CloudViewer(cloud(1_000_000), "127.0.0.1", 0, 1_000_000)
     green, turning, resting = (20, 220, 20), 0.0, 0.0
     try:
-        with open_page("about:blank", complaints) as page:
-            started = time.monotonic()
-            page.goto(viewer.url)
+        with open_page(viewer.url, complaints) as page:
             wait_until(lambda: share(page, green, 40) > 0.005, page)
-            assert time.monotonic() - started < 5 * FAST
             wait_until(lambda: viewer.shows_all, page)
             page.wait_for_timeout(2000)
             resting = share(page, green, 40)
-            page.evaluate(
-                "() => { window.times = []; const tick = (now) => { times.push(now); requestAnimationFrame(tick); };"
-                "requestAnimationFrame(tick); }"
-            )
             page.mouse.move(500, 360)
             page.mouse.down()
             for step in range(40):
                 page.mouse.move(500 + 6 * step, 360 + 2 * step)
                 page.wait_for_timeout(60)
             assert not viewer.shows_all
+            assert points_in(viewer) == 50_000
             turning = share(page, green, 40)
-            frames = np.diff(page.evaluate("times"))
             page.mouse.up()
             wait_until(lambda: viewer.shows_all, page)
+            assert points_in(viewer) == 1_000_000
     finally:
         viewer.stop()
-    assert float(np.median(frames)) < 250 * FAST
     assert 0.3 < turning / resting < 3  # few points look like many
     assert viewer.drawn == 1_000_000
     assert complaints == []
+
+
+def points_in(viewer: CloudViewer) -> int:
+    """Points that a page has to draw now."""
+    nodes = handles(viewer)
+    clouds = [
+        one
+        for name, one in nodes.items()
+        if name.startswith(("/all/", "/few/")) and nodes[name[:4]].visible and one.visible
+    ]
+    return sum(len(one.points) for one in clouds)
 
 
 def test_what_is_changed_while_hidden_is_there_when_shown() -> None:
