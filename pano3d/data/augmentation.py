@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from pano3d.types import ConfigError
 
+RECOLOR_GAIN = 1.6
+
 
 @dataclass(frozen=True)
 class AugmentationConfig:
@@ -18,7 +20,8 @@ class AugmentationConfig:
     brightness, contrast, saturation: relative. white_balance: relative gain per colour channel, common to the
     views of a scene with a tenth of it per view. noise: largest standard deviation of read noise in [0, 1].
     blur: chance of a slight blur, per view. jpeg: chance of JPEG artefacts, per view. mirror: chance that a whole
-    scene is mirrored left to right.
+    scene is mirrored left to right. recolor: chance that every segment of a scene is dyed, in all views alike, by a
+    gain per colour channel of 1/RECOLOR_GAIN to RECOLOR_GAIN: a sofa of a colour that no sofa of the data has.
     """
 
     brightness: float
@@ -29,6 +32,7 @@ class AugmentationConfig:
     blur: float
     jpeg: float
     mirror: float
+    recolor: float
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -62,6 +66,16 @@ def augment_colors(
         if generator.random() < config.jpeg:
             images[view] = _through_jpeg(images[view], quality=int(generator.integers(40, 90)))
     return images
+
+
+def recolor_segments(
+    colors: NDArray[np.uint8], segment_id: NDArray[np.uint16], generator: np.random.Generator
+) -> NDArray[np.uint8]:
+    """(V H W 3) with every segment of (V H W) multiplied by a colour of its own; void pixels stay as they are."""
+    reach = np.log(RECOLOR_GAIN)
+    gains = np.exp(generator.uniform(-reach, reach, (int(segment_id.max()) + 1, 3))).astype(np.float32)
+    gains[0] = 1.0
+    return np.clip(colors * gains[segment_id] + np.float32(0.5), 0, 255).astype(np.uint8)
 
 
 def _through_jpeg(image: NDArray[np.float32], quality: int) -> NDArray[np.float32]:

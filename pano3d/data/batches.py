@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from pano3d.data.archive import Frame, SceneArchive
-from pano3d.data.augmentation import AugmentationConfig, augment_colors, mirror_camera
+from pano3d.data.augmentation import AugmentationConfig, augment_colors, mirror_camera, recolor_segments
 from pano3d.data.frames import BYTES_PER_PIXEL, FrameCache
 from pano3d.data.label_spaces import LabelSpace, label_space
 from pano3d.data.sampling import sample_connected_views
@@ -134,11 +134,14 @@ def make_sample(
             f"training on {archive.name}: its label space {archive.label_space} shares no class name with "
             f"{vocabulary.name}, the model's; prepare the scenes with another label space"
         )
-    images = augment_colors(np.stack([frame.color for frame in frames]), config.augmentation, generator)
+    segment_id = np.stack([frame.segment_id for frame in frames])
+    colors = np.stack([frame.color for frame in frames])
+    if generator.random() < config.augmentation.recolor:
+        colors = recolor_segments(colors, segment_id, generator)
+    images = augment_colors(colors, config.augmentation, generator)
     depth = np.stack([frame.depth_mm for frame in frames]).astype(np.float32) / 1000.0
     intrinsics = np.stack([frame.intrinsics for frame in frames])
     scan_from_camera = np.stack([frame.scan_from_camera for frame in frames])
-    segment_id = np.stack([frame.segment_id for frame in frames])
     if generator.random() < config.augmentation.mirror:
         images, depth, segment_id = images[:, :, ::-1], depth[:, :, ::-1], segment_id[:, :, ::-1]
         intrinsics, scan_from_camera = mirror_camera(intrinsics, scan_from_camera, config.image_width)

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from pano3d.data.augmentation import AugmentationConfig, augment_colors, mirror_camera
+from pano3d.data.augmentation import RECOLOR_GAIN, AugmentationConfig, augment_colors, mirror_camera, recolor_segments
 from pano3d.types import ConfigError
 
-NONE = AugmentationConfig(*[0.0] * 8)
-ALL = AugmentationConfig(0.4, 0.4, 0.4, 0.2, 0.05, 0.5, 0.5, 0.5)
+NONE = AugmentationConfig(*[0.0] * 9)
+ALL = AugmentationConfig(0.4, 0.4, 0.4, 0.2, 0.05, 0.5, 0.5, 0.5, 0.5)
 COLORS = np.random.default_rng(0).integers(0, 256, (2, 12, 16, 3), dtype=np.uint8)
 
 
@@ -22,6 +22,23 @@ def test_stays_in_range_and_repeats_with_its_seed():
         assert images.min() >= 0
         assert images.max() <= 1
         np.testing.assert_array_equal(images, augment_colors(COLORS, ALL, np.random.default_rng(seed)))
+
+
+def test_a_segment_is_dyed_alike_in_all_views_and_void_stays():
+    segment_id = np.zeros((2, 12, 16), np.uint16)
+    segment_id[:, :, 4:], segment_id[1, 6:, 10:] = 3, 7
+    colors = np.full((2, 12, 16, 3), 100, np.uint8)
+    dyed = recolor_segments(colors, segment_id, np.random.default_rng(0))
+    assert (dyed[segment_id == 0] == 100).all()
+    found = {segment: np.unique(dyed[segment_id == segment], axis=0) for segment in (3, 7)}
+    assert all(len(one) == 1 for one in found.values())
+    assert (found[3] != found[7]).any()
+    several = np.stack([recolor_segments(colors, segment_id, np.random.default_rng(i))[0, 0, 8] for i in range(200)])
+    assert 100 / RECOLOR_GAIN - 1 <= several.min() < 70
+    assert 150 < several.max() <= 100 * RECOLOR_GAIN + 1
+    assert len(np.unique(several @ (1, 256, 65536))) > 150  # each channel by itself
+    bright = recolor_segments(np.full_like(colors, 250), segment_id, np.random.default_rng(0))
+    assert bright[segment_id > 0].max() == 255  # no wrapping round
 
 
 def test_mirrored_camera_sees_the_mirrored_point():
@@ -43,4 +60,6 @@ def test_mirrored_camera_sees_the_mirrored_point():
 
 def test_strengths_are_checked():
     with pytest.raises(ConfigError, match=r"augmentation\.noise is 2"):
-        AugmentationConfig(0.0, 0.0, 0.0, 0.0, 2.0, 0.0, 0.0, 0.0)
+        AugmentationConfig(0.0, 0.0, 0.0, 0.0, 2.0, 0.0, 0.0, 0.0, 0.0)
+    with pytest.raises(ConfigError, match=r"augmentation\.recolor is -1"):
+        AugmentationConfig(*[0.0] * 8, recolor=-1.0)

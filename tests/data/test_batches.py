@@ -1,0 +1,30 @@
+"""A batch with dyed segments differs from a plain one in its colours alone."""
+
+from dataclasses import replace
+
+import torch
+
+from pano3d.data.archive import write_scene
+from pano3d.data.augmentation import AugmentationConfig
+from pano3d.data.batches import LoaderConfig, TrainingSteps
+from tests.data.box_room import make_box_room
+
+PLAIN = AugmentationConfig(*[0.0] * 9)
+
+
+def test_dyed_segments_keep_geometry_and_labels(tmp_path):
+    path = tmp_path / "room.zip"
+    write_scene(path, make_box_room())
+    loader = LoaderConfig(64, 48, images_per_batch=4, views=(2,), augmentation=PLAIN)
+    plain = [TrainingSteps([path], loader, seed=0)[step] for step in range(8)]
+    always = replace(loader, augmentation=replace(PLAIN, recolor=1.0))
+    for step, before in enumerate(plain):
+        # The draw that decides comes before the others of a sample, not before the choice of its views.
+        dyed = TrainingSteps([path], always, seed=0)[step]
+        assert torch.equal(dyed.geometry.depth, before.geometry.depth)
+        assert torch.equal(dyed.panoptic.segment_index, before.panoptic.segment_index)
+        assert not torch.equal(dyed.views.images, before.views.images)
+    half = TrainingSteps([path], replace(loader, augmentation=replace(PLAIN, recolor=0.5)), seed=0)
+    alike = [torch.equal(half[step].views.images, before.views.images) for step, before in enumerate(plain)]
+    assert any(alike)
+    assert not all(alike)
