@@ -20,10 +20,10 @@ class Muon(torch.optim.Muon):
     """
 
     def __init__(self, groups: list[dict[str, object]]) -> None:
-        super().__init__(groups, adjust_lr_fn="match_rms_adamw")  # type: ignore[arg-type]
+        super().__init__(groups, adjust_lr_fn="match_rms_adamw")
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Move every parameter that has a gradient."""
         for group in self.param_groups:
             by_shape: dict[tuple[int, ...], list[Tensor]] = {}
