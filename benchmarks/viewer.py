@@ -40,21 +40,23 @@ def cloud() -> SceneCloud:
     return SceneCloud("a room", points, colors, np.ones(POINTS), segment, listed, None)
 
 
+def chromium() -> str | None:
+    """Where Chromium is, if it is here."""
+    return os.environ.get("PANO3D_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+
+
 @contextmanager
-def browser_page() -> Iterator[Any]:
-    """An empty page."""
+def empty_page() -> Iterator[Any]:
+    """A page of 1280x720 in a headless Chromium that draws in software."""
     from playwright.sync_api import sync_playwright
 
-    path = os.environ.get("PANO3D_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-    if path is None:
-        sys.exit("benchmarks.viewer: no Chromium; install one, or set PANO3D_CHROMIUM")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=path, args=["--no-sandbox", "--enable-unsafe-swiftshader", "--use-angle=swiftshader"]
+            executable_path=chromium(), args=["--no-sandbox", "--enable-unsafe-swiftshader", "--use-angle=swiftshader"]
         )
         try:
             page = browser.new_page(viewport={"width": 1280, "height": 720})
-            page.set_default_timeout(120_000)
+            page.set_default_timeout(120_000)  # a busy machine is slow, not wrong
             yield page
         finally:
             browser.close()
@@ -62,7 +64,7 @@ def browser_page() -> Iterator[Any]:
 
 def static_page() -> tuple[float, float]:
     """Seconds to the first picture, and of a frame, of `scene.html`."""
-    with tempfile.TemporaryDirectory() as folder, browser_page() as page:
+    with tempfile.TemporaryDirectory() as folder, empty_page() as page:
         path = Path(folder) / "scene.html"
         path.write_text(render_page(cloud(), []), encoding="utf-8")
         started = time.monotonic()
@@ -80,7 +82,7 @@ def interactive_page() -> tuple[float, float]:
     """The same of `pano3d view`, turned by the mouse."""
     viewer = CloudViewer(cloud(), "127.0.0.1", 0, POINTS)
     try:
-        with browser_page() as page:
+        with empty_page() as page:
             started = time.monotonic()
             page.goto(viewer.url)
             while not _shows_points(page):
@@ -111,6 +113,8 @@ def _shows_points(page: Any) -> bool:
 
 
 def main() -> None:
+    if chromium() is None:
+        sys.exit("benchmarks.viewer: no Chromium; install one, or set PANO3D_CHROMIUM")
     for name, (first, frame) in (("scene.html", static_page()), ("pano3d view", interactive_page())):
         print(f"{name}: first picture after {first:.1f} s, {1000 * frame:.0f} ms a frame while turning (median)")
 
