@@ -40,6 +40,20 @@ def test_full_size_presets(dataset: str, backbone: str) -> None:
         assert word in header
 
 
+@pytest.mark.parametrize("backbone", PRESET)
+@pytest.mark.parametrize(
+    ("dataset", "own_experiment"), [("rooms", False), *((dataset, own) for dataset in STEPS for own in (False, True))]
+)
+def test_only_generated_rooms_are_dyed(dataset: str, own_experiment: bool, backbone: str) -> None:
+    experiment = f"{dataset}_{backbone}" if own_experiment else "null"
+    words = [f"dataset={dataset}", f"backbone={backbone}_tiny", f"experiment={experiment}"]
+    value = config.compose(ROOT / "params", words)
+    stages = [value[stage]["training"] for stage in ("geometry_init", "joint_finetune")]
+    dyed = [training["loader"]["augmentation"]["recolor"] for training in stages if training]
+    assert dyed == [0.5 if dataset == "rooms" else 0.0] * len(dyed)
+    assert dyed
+
+
 @pytest.mark.parametrize("backbone", ["must3r", "pi3"])
 def test_the_released_models_are_trained_coarse_first_and_split_once(backbone: str) -> None:
     patch = {}
