@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from pano3d.data.archive import write_scene
+from pano3d.data.archive import read_scene, write_scene
 from pano3d.data.augmentation import AugmentationConfig
 from pano3d.data.batches import LoaderConfig, TrainingSteps
 from tests.data.box_room import make_box_room
@@ -17,6 +17,9 @@ def test_dyed_segments_keep_geometry_and_labels(tmp_path):
     write_scene(path, make_box_room())
     loader = LoaderConfig(64, 48, images_per_batch=4, views=(2,), augmentation=PLAIN)
     plain = [TrainingSteps([path], loader, seed=0)[step] for step in range(8)]
+    scene = read_scene(path)
+    photos = [torch.from_numpy(scene.color(number)).permute(2, 0, 1) / 255 for number in range(len(scene))]
+    assert all(any(torch.allclose(view, photo) for photo in photos) for view in plain[0].views.images.flatten(0, 1))
     always = replace(loader, augmentation=replace(PLAIN, recolor=1.0))
     for step, before in enumerate(plain):
         # The draw that decides comes before the others of a sample, not before the choice of its views.
