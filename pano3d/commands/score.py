@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,8 @@ from tqdm import tqdm
 
 from pano3d import config
 from pano3d.commands.loading import find_model
-from pano3d.data.archive import read_scene
+from pano3d.data.archive import SceneContent, read_scene, write_scene
+from pano3d.data.augmentation import recolor_segments
 from pano3d.data.label_spaces import LabelSpace, label_space
 from pano3d.evaluation import EvaluationConfig, evaluate_scenes, rounded_metrics, score_protocols
 from pano3d.files import write_whole
@@ -43,7 +46,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--views", type=int, default=8, help="frames per scene, evenly spread (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=0, help="processes; 0 = one per core (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the intervals' resampling (default: %(default)s)")
+    parser.add_argument(
+        "--recolor",
+        action="store_true",
+        help="first give every segment of every scene a colour of its own, as augmentation.recolor does in training: "
+        "what is left of the scores was not learnt from colours",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the intervals' resampling and of --recolor (default: %(default)s)"
+    )
 
 
 def main(args: argparse.Namespace) -> int:
@@ -57,17 +68,57 @@ def main(args: argparse.Namespace) -> int:
         found = read_scene(path).label_space
         if found != labels.name:
             raise DataError(f"scoring {path}: it is labelled in {found}, the model predicts {labels.name}")
-    with tqdm(total=len(paths), desc="scoring", unit="scene", disable=None) as progress:
-        if protocols:
-            content = _by_protocols(score_protocols(folder, paths, evaluation, protocols, progress.update))
-        else:
-            scores = [each.scores for each in evaluate_scenes(folder, paths, evaluation, progress.update)]
-            content = _as_evaluate(scores, labels, args.seed, evaluation.scores.resamples)
-    print(f"{len(paths)} scenes, {args.views} views each")
+    with tempfile.TemporaryDirectory() as folder_of_copies:
+        if args.recolor:
+            paths = _recolored(paths, Path(folder_of_copies), args.seed)
+        content = _scored(folder, paths, evaluation, protocols, labels, args.seed)
+    print(f"{len(paths)} scenes{', recolored' if args.recolor else ''}, {args.views} views each")
     if args.output:
-        content["scenes"] = len(paths)
+        content.update(scenes=len(paths), recolored=args.recolor)
         write_whole(args.output, f"{json.dumps(content, indent=1, sort_keys=True, allow_nan=False)}\n".encode())
     return 0
+
+
+def _recolored(paths: list[Path], folder: Path, seed: int) -> list[Path]:
+    """Copies of the archives whose segments have colours drawn for (seed, position in the list)."""
+    copies = []
+    for index, path in enumerate(tqdm(paths, desc="recoloring", unit="scene", disable=None)):
+        scene = read_scene(path)
+        frames = [scene.frame(number) for number in range(len(scene))]
+        colors = recolor_segments(
+            np.stack([frame.color for frame in frames]),
+            np.stack([frame.segment_id for frame in frames]),
+            np.random.default_rng([seed, index]),
+        )
+        content = SceneContent(
+            scene.name,
+            scene.dataset,
+            scene.label_space,
+            [replace(frame, color=color) for frame, color in zip(frames, colors, strict=True)],
+            scene.segments,
+            scene.surface,
+            scene.overlap,
+            scene.license,
+            scene.provenance,
+        )
+        copies.append(folder / str(index) / path.name)
+        write_scene(copies[-1], content)
+    return copies
+
+
+def _scored(
+    folder: Path,
+    paths: list[Path],
+    evaluation: EvaluationConfig,
+    protocols: list[ProtocolConfig],
+    labels: LabelSpace,
+    seed: int,
+) -> dict[str, object]:
+    with tqdm(total=len(paths), desc="scoring", unit="scene", disable=None) as progress:
+        if protocols:
+            return _by_protocols(score_protocols(folder, paths, evaluation, protocols, progress.update))
+        scores = [each.scores for each in evaluate_scenes(folder, paths, evaluation, progress.update)]
+        return _as_evaluate(scores, labels, seed, evaluation.scores.resamples)
 
 
 def _as_evaluate(scores: list[SceneScores], labels: LabelSpace, seed: int, resamples: int) -> dict[str, object]:
