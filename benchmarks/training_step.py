@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.cases import Case, Growth, Work, require
@@ -31,8 +31,9 @@ from pano3d.losses.panoptic import PanopticCriterion, PanopticLossConfig
 from pano3d.losses.pi3_geometry import pi3_geometry_loss
 from pano3d.model import BackboneChoice, HeadConfig, ModelConfig, Must3rChoice, build_model
 from pano3d.stages.joint_finetune import JointFinetuneConfig
+from pano3d.training.muon import Muon
 from pano3d.training.objective import make_objective
-from pano3d.training.optimizer import clip_gradients, make_optimizer
+from pano3d.training.optimizer import clip_gradients, hidden_matrices, make_optimizer
 from pano3d.types import BackboneOutput, Batch, GeometryTarget, MaskOutput, PanopticTarget, Views
 
 PARAMS = Path(__file__).parents[1] / "params"
@@ -130,6 +131,36 @@ def prepare_growth(over: str, number: int, device: str) -> Callable[[], object]:
     return prepare_step("must3r_tiny_coarse", scenes, views, device).ours
 
 
+def prepare_update(backbone: str, device: str) -> Work:
+    """Muon's step over the hidden matrices of a preset; the twin is PyTorch's own. The same gradients at every call."""
+    settings = config.compose(PARAMS, [f"backbone={backbone}"])
+    torch.manual_seed(0)
+    choice: BackboneChoice = config.load(settings, BackboneChoice, "backbone")
+    head = config.load(settings, HeadConfig, "head")
+    model = build_model(ModelConfig(choice, head, "scannet20"), CLASSES)
+    hidden = hidden_matrices(model)
+    start = [value.detach().to(device) for value in model.parameters() if id(value) in hidden]
+    gradients = [torch.randn_like(value) for value in start]
+
+    def parameters() -> list[nn.Parameter]:
+        found = [nn.Parameter(value.clone()) for value in start]
+        for parameter, gradient in zip(found, gradients, strict=True):
+            parameter.grad = gradient
+        return found
+
+    mine, theirs = parameters(), parameters()
+    ours = Muon([{"params": mine, "lr": 1e-3, "weight_decay": 0.0}])
+    plain = torch.optim.Muon(theirs, lr=1e-3, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+
+    def check(_: None, __: None) -> None:
+        ends = ([parameter.detach() for parameter in moved] for moved in (mine, theirs))
+        for before, one, other in zip(start, *ends, strict=True):
+            apart = float((one - other).norm() / (other - before).norm())
+            require(apart <= 0.03, f"Muon moves a matrix of {tuple(one.shape)} {apart:.1%} off PyTorch's own")
+
+    return Work(ours.step, check, plain.step)
+
+
 def cases(full: bool) -> list[Case | Growth]:
     counts = {"scenes": (1, 2, 4, 8), "views": (2, 4, 8, 16)} if full else {}
     return [
@@ -137,6 +168,7 @@ def cases(full: bool) -> list[Case | Growth]:
             Case(f"joint step {name} 8 views", partial(prepare_step, name, 1, 8))
             for name in ("must3r_tiny_coarse", "pi3_tiny_coarse")
         ),
+        *([Case("Muon step pi3_tiny", partial(prepare_update, "pi3_tiny"))] if full else []),
         *(
             Growth("joint step must3r_tiny_coarse", over, sizes, partial(prepare_growth, over))
             for over, sizes in counts.items()
