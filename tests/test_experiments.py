@@ -45,8 +45,8 @@ def test_full_size_presets(dataset: str, backbone: str) -> None:
     ("dataset", "own_experiment"), [("rooms", False), *((dataset, own) for dataset in STEPS for own in (False, True))]
 )
 def test_only_generated_rooms_are_dyed(dataset: str, own_experiment: bool, backbone: str) -> None:
-    experiment = f"{dataset}_{backbone}" if own_experiment else "null"
-    words = [f"dataset={dataset}", f"backbone={backbone}_tiny", f"experiment={experiment}"]
+    experiment = [f"experiment={dataset}_{backbone}"] if own_experiment else []
+    words = [f"dataset={dataset}", f"backbone={backbone}_tiny", *experiment]
     value = config.compose(ROOT / "params", words)
     stages = [value[stage]["training"] for stage in ("geometry_init", "joint_finetune")]
     dyed = [training["loader"]["augmentation"]["recolor"] for training in stages if training]
