@@ -115,7 +115,7 @@ def compose(params: Path, overrides: Sequence[str]) -> dict[str, Any]:
         with initialize_config_dir(str(params.resolve()), version_base=None):
             composed = hydra_compose("config", overrides=list(overrides))
         value = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: Hydra, of `group=null`
         raise ConfigError(f"composing {params} with {' '.join(overrides) or 'no overrides'}: {error}") from error
     return typing.cast("dict[str, Any]", value)
 

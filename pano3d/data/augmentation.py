@@ -21,7 +21,8 @@ class AugmentationConfig:
     views of a scene with a tenth of it per view. noise: largest standard deviation of read noise in [0, 1].
     blur: chance of a slight blur, per view. jpeg: chance of JPEG artefacts, per view. mirror: chance that a whole
     scene is mirrored left to right. recolor: chance that every segment of a scene is dyed, in all views alike, by a
-    gain per colour channel of 1/RECOLOR_GAIN to RECOLOR_GAIN: a sofa of a colour that no sofa of the data has.
+    gain per colour channel of 1/RECOLOR_GAIN to RECOLOR_GAIN: a sofa of a colour that no sofa of the data has. flatten:
+    chance that a scene loses a share, drawn from [0, 1], of what differs within its segments: texture and shading.
     """
 
     brightness: float
@@ -33,6 +34,7 @@ class AugmentationConfig:
     jpeg: float
     mirror: float
     recolor: float
+    flatten: float
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -76,6 +78,19 @@ def recolor_segments(
     gains = np.exp(generator.uniform(-reach, reach, (int(segment_id.max()) + 1, 3))).astype(np.float32)
     gains[0] = 1.0
     return np.clip(colors * gains[segment_id] + np.float32(0.5), 0, 255).astype(np.uint8)
+
+
+def flatten_segments(
+    colors: NDArray[np.uint8], segment_id: NDArray[np.uint16], generator: np.random.Generator
+) -> NDArray[np.uint8]:
+    """(V H W 3) drawn by one random share towards the mean colour, over all views, of every segment of (V H W)."""
+    share = np.float32(generator.random())
+    flat_id = segment_id.ravel()
+    pixels = np.maximum(np.bincount(flat_id), 1)
+    sums = [np.bincount(flat_id, weights=colors[..., channel].ravel()) for channel in range(3)]
+    mean = (np.stack(sums, axis=-1) / pixels[:, None]).astype(np.float32)[segment_id]
+    mean[segment_id == 0] = colors[segment_id == 0]  # void is no one thing, which a mean could stand for
+    return (colors + share * (mean - colors) + np.float32(0.5)).astype(np.uint8)
 
 
 def _through_jpeg(image: NDArray[np.float32], quality: int) -> NDArray[np.float32]:

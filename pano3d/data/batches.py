@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from pano3d.data.archive import Frame, SceneArchive
-from pano3d.data.augmentation import AugmentationConfig, augment_colors, mirror_camera, recolor_segments
+from pano3d.data.augmentation import (
+    AugmentationConfig,
+    augment_colors,
+    flatten_segments,
+    mirror_camera,
+    recolor_segments,
+)
 from pano3d.data.frames import BYTES_PER_PIXEL, FrameCache
 from pano3d.data.label_spaces import LabelSpace, label_space
 from pano3d.data.sampling import sample_connected_views
@@ -136,6 +142,8 @@ def make_sample(
         )
     segment_id = np.stack([frame.segment_id for frame in frames])
     colors = np.stack([frame.color for frame in frames])
+    if generator.random() < config.augmentation.flatten:
+        colors = flatten_segments(colors, segment_id, generator)
     if generator.random() < config.augmentation.recolor:
         colors = recolor_segments(colors, segment_id, generator)
     images = augment_colors(colors, config.augmentation, generator)

@@ -3,11 +3,18 @@
 import numpy as np
 import pytest
 
-from pano3d.data.augmentation import RECOLOR_GAIN, AugmentationConfig, augment_colors, mirror_camera, recolor_segments
+from pano3d.data.augmentation import (
+    RECOLOR_GAIN,
+    AugmentationConfig,
+    augment_colors,
+    flatten_segments,
+    mirror_camera,
+    recolor_segments,
+)
 from pano3d.types import ConfigError
 
-NONE = AugmentationConfig(*[0.0] * 9)
-ALL = AugmentationConfig(0.4, 0.4, 0.4, 0.2, 0.05, 0.5, 0.5, 0.5, 0.5)
+NONE = AugmentationConfig(*[0.0] * 10)
+ALL = AugmentationConfig(0.4, 0.4, 0.4, 0.2, 0.05, 0.5, 0.5, 0.5, 0.5, 0.5)
 COLORS = np.random.default_rng(0).integers(0, 256, (2, 12, 16, 3), dtype=np.uint8)
 
 
@@ -41,6 +48,24 @@ def test_a_segment_is_dyed_alike_in_all_views_and_void_stays():
     assert bright[segment_id > 0].max() == 255  # no wrapping round
 
 
+def test_a_flattened_segment_draws_near_its_mean_colour_in_all_views():
+    segment_id = np.zeros((2, 12, 16), np.uint16)
+    segment_id[:, :, 4:], segment_id[1, 6:, 10:] = 3, 7
+    shares = []
+    for seed in range(100):
+        flat = flatten_segments(COLORS, segment_id, np.random.default_rng(seed)).astype(float)
+        np.testing.assert_array_equal(flat[segment_id == 0], COLORS[segment_id == 0])
+        kept = []
+        for segment in (3, 7):
+            before, after = COLORS[segment_id == segment].astype(float), flat[segment_id == segment]
+            np.testing.assert_allclose(after.mean(axis=0), before.mean(axis=0), atol=0.6)
+            kept.append((after.std(axis=0) / before.std(axis=0)).mean())
+        assert kept[0] == pytest.approx(kept[1], abs=0.01)  # one share for the scene
+        shares.append(1 - kept[0])
+    assert min(shares) < 0.1
+    assert max(shares) > 0.9
+
+
 def test_mirrored_camera_sees_the_mirrored_point():
     generator = np.random.default_rng(0)
     rotation = np.linalg.qr(generator.normal(size=(3, 3)))[0]
@@ -60,6 +85,6 @@ def test_mirrored_camera_sees_the_mirrored_point():
 
 def test_strengths_are_checked():
     with pytest.raises(ConfigError, match=r"augmentation\.noise is 2"):
-        AugmentationConfig(0.0, 0.0, 0.0, 0.0, 2.0, 0.0, 0.0, 0.0, 0.0)
+        AugmentationConfig(0.0, 0.0, 0.0, 0.0, 2.0, 0.0, 0.0, 0.0, 0.0, 0.0)
     with pytest.raises(ConfigError, match=r"augmentation\.recolor is -1"):
-        AugmentationConfig(*[0.0] * 8, recolor=-1.0)
+        AugmentationConfig(*[0.0] * 8, recolor=-1.0, flatten=0.0)

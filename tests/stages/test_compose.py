@@ -77,6 +77,7 @@ def test_free_overrides_reach_both_backbones_and_the_name_of_the_reproduction(pa
         ({"overrides": ["seed=fast"]}, "seed: expected int, found 'fast'"),
         ({"overrides": ["+surplus=5"]}, "nothing reads surplus"),
         ({"overrides": ["=="]}, "composing"),
+        ({"overrides": ["experiment=null"]}, "composing"),
         ({"backbones": {"must3r": "must3r_huge"}}, "must3r_huge"),
     ],
 )
