@@ -15,7 +15,7 @@ from tqdm import tqdm
 from pano3d import config
 from pano3d.commands.loading import find_model
 from pano3d.data.archive import SceneContent, read_scene, write_scene
-from pano3d.data.augmentation import recolor_segments
+from pano3d.data.augmentation import flatten_segments, recolor_segments
 from pano3d.data.label_spaces import LabelSpace, label_space
 from pano3d.evaluation import EvaluationConfig, evaluate_scenes, rounded_metrics, score_protocols
 from pano3d.files import write_whole
@@ -53,12 +53,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "what is left of the scores was not learnt from colours",
     )
     parser.add_argument(
+        "--flatten",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="first take this share of texture and shading, from 0 to 1, from every segment, as augmentation.flatten "
+        "does in training; 1 leaves one colour on each (default: %(default)s)",
+    )
+    parser.add_argument(
         "--seed", type=int, default=0, help="of the intervals' resampling and of --recolor (default: %(default)s)"
     )
 
 
 def main(args: argparse.Namespace) -> int:
     """Score every archive, print the totals."""
+    if not 0 <= args.flatten <= 1:
+        raise ConfigError(f"--flatten {args.flatten}: expected a share from 0 to 1")
     evaluation = EvaluationConfig("given", args.views, args.workers, examples=0)
     protocols = [_protocol(name) for name in args.protocol]
     paths = _archives(args.scenes)
@@ -69,27 +79,27 @@ def main(args: argparse.Namespace) -> int:
         if found != labels.name:
             raise DataError(f"scoring {path}: it is labelled in {found}, the model predicts {labels.name}")
     with tempfile.TemporaryDirectory() as folder_of_copies:
-        if args.recolor:
-            paths = _recolored(paths, Path(folder_of_copies), args.seed)
+        if args.recolor or args.flatten:
+            paths = _changed(paths, Path(folder_of_copies), args.flatten, args.recolor, args.seed)
         content = _scored(folder, paths, evaluation, protocols, labels, args.seed)
-    print(f"{len(paths)} scenes{', recolored' if args.recolor else ''}, {args.views} views each")
+    changes = [f"flattened by {args.flatten}"] * bool(args.flatten) + ["recolored"] * args.recolor
+    print(", ".join([f"{len(paths)} scenes", *changes, f"{args.views} views each"]))
     if args.output:
-        content.update(scenes=len(paths), recolored=args.recolor)
+        content.update(scenes=len(paths), flattened=args.flatten, recolored=args.recolor)
         write_whole(args.output, f"{json.dumps(content, indent=1, sort_keys=True, allow_nan=False)}\n".encode())
     return 0
 
 
-def _recolored(paths: list[Path], folder: Path, seed: int) -> list[Path]:
-    """Copies of the archives whose segments have colours drawn for (seed, position in the list)."""
+def _changed(paths: list[Path], folder: Path, flatten: float, recolor: bool, seed: int) -> list[Path]:
+    """Copies of the archives, flattened first, then with colours drawn for (seed, position in the list)."""
     copies = []
-    for index, path in enumerate(tqdm(paths, desc="recoloring", unit="scene", disable=None)):
+    for index, path in enumerate(tqdm(paths, desc="changing colours", unit="scene", disable=None)):
         scene = read_scene(path)
         frames = [scene.frame(number) for number in range(len(scene))]
-        colors = recolor_segments(
-            np.stack([frame.color for frame in frames]),
-            np.stack([frame.segment_id for frame in frames]),
-            np.random.default_rng([seed, index]),
-        )
+        segment_id = np.stack([frame.segment_id for frame in frames])
+        colors = flatten_segments(np.stack([frame.color for frame in frames]), segment_id, flatten)
+        if recolor:
+            colors = recolor_segments(colors, segment_id, np.random.default_rng([seed, index]))
         content = SceneContent(
             scene.name,
             scene.dataset,

@@ -80,17 +80,14 @@ def recolor_segments(
     return np.clip(colors * gains[segment_id] + np.float32(0.5), 0, 255).astype(np.uint8)
 
 
-def flatten_segments(
-    colors: NDArray[np.uint8], segment_id: NDArray[np.uint16], generator: np.random.Generator
-) -> NDArray[np.uint8]:
-    """(V H W 3) drawn by one random share towards the mean colour, over all views, of every segment of (V H W)."""
-    share = np.float32(generator.random())
+def flatten_segments(colors: NDArray[np.uint8], segment_id: NDArray[np.uint16], share: float) -> NDArray[np.uint8]:
+    """(V H W 3) drawn by `share` in [0, 1] towards the mean colour, over all views, of each segment of (V H W)."""
     flat_id = segment_id.ravel()
     pixels = np.maximum(np.bincount(flat_id), 1)
     sums = [np.bincount(flat_id, weights=colors[..., channel].ravel()) for channel in range(3)]
     mean = (np.stack(sums, axis=-1) / pixels[:, None]).astype(np.float32)[segment_id]
     mean[segment_id == 0] = colors[segment_id == 0]  # void is no one thing, which a mean could stand for
-    return (colors + share * (mean - colors) + np.float32(0.5)).astype(np.uint8)
+    return (colors + np.float32(share) * (mean - colors) + np.float32(0.5)).astype(np.uint8)
 
 
 def _through_jpeg(image: NDArray[np.float32], quality: int) -> NDArray[np.float32]:

@@ -143,7 +143,7 @@ def make_sample(
     segment_id = np.stack([frame.segment_id for frame in frames])
     colors = np.stack([frame.color for frame in frames])
     if generator.random() < config.augmentation.flatten:
-        colors = flatten_segments(colors, segment_id, generator)
+        colors = flatten_segments(colors, segment_id, share=float(generator.random()))
     if generator.random() < config.augmentation.recolor:
         colors = recolor_segments(colors, segment_id, generator)
     images = augment_colors(colors, config.augmentation, generator)

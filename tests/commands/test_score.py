@@ -13,7 +13,7 @@ import torch
 from pano3d import cli
 from pano3d import config as parameters
 from pano3d.data.archive import SceneContent, read_scene, write_scene
-from pano3d.data.augmentation import recolor_segments
+from pano3d.data.augmentation import flatten_segments, recolor_segments
 from pano3d.evaluation import EvaluationConfig, evaluate_scene, load_reconstructor, prediction_of, truth_of
 from pano3d.metrics.protocols import catalogue
 from pano3d.metrics.protocols.panoptic import PqConfig
@@ -39,29 +39,30 @@ def test_totals_and_scenes_are_those_of_evaluate(tmp_path: Path, capsys: pytest.
     assert "3 scenes, 2 views each" in capsys.readouterr().out
 
 
-def test_recolored_scenes_are_scored_in_their_new_colours(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("flatten", "recolor"), [(0.0, True), (0.7, False), (0.7, True)])
+def test_changed_scenes_are_scored_in_their_new_colours(tmp_path: Path, flatten: float, recolor: bool) -> None:
     model, paths, out = write_small_model(tmp_path / "model"), archives(tmp_path / "scenes"), tmp_path / "metrics.json"
     kept = [path.read_bytes() for path in paths]
-    words = ["score", model, *paths, "-o", out, "--views", 2, "--workers", 1, "--recolor", "--seed", 3]
-    assert cli.main([str(word) for word in words]) == 0
+    words = ["score", model, *paths, "-o", out, "--views", 2, "--workers", 1, "--flatten", flatten, "--seed", 3]
+    assert cli.main([str(word) for word in words] + ["--recolor"] * recolor) == 0
     metrics = json.loads(out.read_text())
-    assert metrics["recolored"] is True
+    assert (metrics["flattened"], metrics["recolored"]) == (flatten, recolor)
     assert [path.read_bytes() for path in paths] == kept
     reconstructor = load_reconstructor(model, SceneConfig(), torch.device("cpu"))
     config = EvaluationConfig("given", 2, 1, 0)
-    dyed = []
+    changed = []
     for index, path in enumerate(paths):
         scene = read_scene(path)
         frames = [scene.frame(number) for number in range(len(scene))]
         segments = np.stack([frame.segment_id for frame in frames])
-        colors = recolor_segments(
-            np.stack([frame.color for frame in frames]), segments, np.random.default_rng([3, index])
-        )
+        colors = flatten_segments(np.stack([frame.color for frame in frames]), segments, flatten)
+        if recolor:
+            colors = recolor_segments(colors, segments, np.random.default_rng([3, index]))
         content = {field.name: getattr(scene, field.name) for field in dataclasses.fields(SceneContent)[:-1]}
         content["frames"] = [dataclasses.replace(frame, color=colors[n]) for n, frame in enumerate(frames)]
-        write_scene(tmp_path / "dyed" / path.name, SceneContent(**content))
-        dyed.append(evaluate_scene(reconstructor, tmp_path / "dyed" / path.name, config)[0])
-    assert [scene["values"] for scene in metrics["per_scene"]] == [plain_scene(scene)["values"] for scene in dyed]
+        write_scene(tmp_path / "changed" / path.name, SceneContent(**content))
+        changed.append(evaluate_scene(reconstructor, tmp_path / "changed" / path.name, config)[0])
+    assert [scene["values"] for scene in metrics["per_scene"]] == [plain_scene(scene)["values"] for scene in changed]
     plain = [plain_scene(evaluate_scene(reconstructor, path, config)[0])["values"] for path in paths]
     assert [scene["values"] for scene in metrics["per_scene"]] != plain
 
@@ -73,6 +74,8 @@ def test_an_archive_in_other_labels_is_refused_before_work(tmp_path: Path, capsy
     assert "labelled in nyu40, the model predicts scannet20" in capsys.readouterr().err
     assert cli.main(["score", str(model), str(tmp_path / "model")]) == 1
     assert "no scene archive in" in capsys.readouterr().err
+    assert cli.main(["score", str(model), str(tmp_path / "room.zip"), "--flatten", "1.5"]) == 1
+    assert "expected a share from 0 to 1" in capsys.readouterr().err
 
 
 def test_protocols_print_their_decisions_with_the_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

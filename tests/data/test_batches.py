@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from pano3d.data import batches
 from pano3d.data.archive import read_scene, write_scene
 from pano3d.data.augmentation import AugmentationConfig
 from pano3d.data.batches import LoaderConfig, TrainingSteps
@@ -33,3 +34,15 @@ def test_changed_colours_keep_geometry_and_labels(tmp_path, change):
     alike = [torch.equal(half[step].views.images, before.views.images) for step, before in enumerate(plain)]
     assert any(alike)
     assert not all(alike)
+
+
+def test_scenes_are_flattened_by_shares_from_little_to_all(tmp_path, monkeypatch):
+    path = tmp_path / "room.zip"
+    write_scene(path, make_box_room())
+    shares = []
+    monkeypatch.setattr(batches, "flatten_segments", lambda colors, _segments, share: (shares.append(share), colors)[1])
+    steps = TrainingSteps([path], LoaderConfig(64, 48, 4, (2,), replace(PLAIN, flatten=1.0)), seed=0)
+    for step in range(30):
+        steps[step]
+    assert 0 <= min(shares) < 0.1
+    assert 0.9 < max(shares) <= 1
