@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from pano3d.data.batches import TrainingSteps
+from pano3d.losses import pi3_geometry
 from pano3d.training.processes import ALONE
 from pano3d.training.slices import slices
 from pano3d.types import ConfigError
@@ -42,7 +43,11 @@ def evaluate(network, objective, batch, part=None):
     ("backbone", "panoptic"),
     [("must3r", {}), ("pi3", {}), ("pi3", {"share_points": False, "oversample": 3.0, "importance": 0.75})],
 )
-def test_parts_add_up_to_the_whole(paths, backbone, panoptic, accumulate):
+def test_parts_add_up_to_the_whole(paths, backbone, panoptic, accumulate, monkeypatch):
+    # Pi3's scale is the one that makes a residual zero: rounding would decide its sign, and with it some thousandths of
+    # the gradient, in double precision too. A scale beside it leaves no residual at zero.
+    solved = pi3_geometry.align_scale
+    monkeypatch.setattr(pi3_geometry, "align_scale", lambda *values: 1.01 * solved(*values))
     network = small.model(backbone).train()
     objective = small.objective("joint", backbone, **panoptic)
     batch = uneven(TrainingSteps(paths, small.step_of_four(1, backbone).loader, seed=0)[0])
@@ -60,13 +65,11 @@ def test_parts_add_up_to_the_whole(paths, backbone, panoptic, accumulate):
     assert sums.keys() == whole.keys()
     for name, value in whole.items():
         assert sums[name] == pytest.approx(float(value.detach()), rel=1e-4, abs=1e-5), name
-    # Each parameter by itself: the largest would hide the others. Registers enter a norm at 1e-6: rounding grows. Pi3's
-    # scale is the one that makes a residual zero: rounding decides its sign, and with it 1e-3 of the point head's
-    # gradient, in double precision too, while the losses agree to 1e-16.
+    # Each parameter by itself: the largest would hide the others.
     largest = max(float(g.norm()) for g in gradients.values())
     for name, parameter in network.named_parameters():
         if name in gradients:
-            allowed = (1e-2 if "register" in name else 3e-3) * float(gradients[name].norm()) + 1e-6 * largest
+            allowed = 1e-3 * float(gradients[name].norm()) + 1e-6 * largest
             assert float((parameter.grad - gradients[name]).norm()) <= allowed, name
 
 
