@@ -23,9 +23,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks.cases import Case, Growth, Work, require
+from benchmarks.cases import Case, Growth, Work, require, require_close
 from benchmarks.panoptic_loss import CLASSES, make_target
 from pano3d import config
+from pano3d.backbones.attention import attend
 from pano3d.losses.must3r_geometry import must3r_geometry_loss
 from pano3d.losses.panoptic import PanopticCriterion, PanopticLossConfig
 from pano3d.losses.pi3_geometry import pi3_geometry_loss
@@ -76,16 +77,17 @@ class Cut:
         torch.autograd.backward([tensor for tensor, _ in pairs], [gradient for _, gradient in pairs])
 
 
-def prepare_step(backbone: str, scenes: int, views: int, device: str) -> Work:
+def prepare_step(backbone: str, scenes: int, views: int, device: str, precision: str = "fp32") -> Work:
     """A joint step as training takes it: forward, losses, matching, backward, clipping, the optimiser's step."""
-    settings = config.compose(PARAMS, [f"backbone={backbone}"])
+    settings = config.compose(PARAMS, [f"backbone={backbone}", f"joint_finetune.training.precision={precision}"])
     stage = config.load(settings, JointFinetuneConfig, "joint_finetune")
     choice: BackboneChoice = config.load(settings, BackboneChoice, "backbone")
     head = config.load(settings, HeadConfig, "head")
     torch.manual_seed(0)
     model = build_model(ModelConfig(choice, head, "scannet20"), CLASSES).to(device).train()
     objective = make_objective(stage.mode, choice.geometry_loss, stage.panoptic_loss, stage.geometry_weight)
-    optimizer = make_optimizer(model, stage.training.optimizer)
+    autocast = stage.training.autocast
+    optimizer = make_optimizer(model, stage.training.optimizer, autocast or torch.float32)
     for group in optimizer.param_groups:
         group["lr"] = 1e-4
     size = (choice.image_height, choice.image_width)
@@ -102,7 +104,8 @@ def prepare_step(backbone: str, scenes: int, views: int, device: str) -> Work:
 
     def step() -> float:
         optimizer.zero_grad()
-        total = objective(model, batch, torch.Generator().manual_seed(0))["total"]
+        with torch.autocast(device, autocast, enabled=autocast is not None):
+            total = objective(model, batch, torch.Generator().manual_seed(0))["total"]
         total.backward()
         clip_gradients(model, stage.training.optimizer.clip_norm)
         optimizer.step()
@@ -129,6 +132,23 @@ def prepare_growth(over: str, number: int, device: str) -> Callable[[], object]:
     """A step on `number` scenes of 2 views, or on one scene of `number` views."""
     scenes, views = (number, 2) if over == "scenes" else (1, number)
     return prepare_step("must3r_tiny_coarse", scenes, views, device).ours
+
+
+def prepare_attention(views: int, tokens: int, device: str) -> Work:
+    """Attention of `pi3_tiny` with its gradients in bfloat16, within or across views; the twin is the fused kernel."""
+    torch.manual_seed(0)
+    query, key, value = (
+        torch.randn(views, 5, tokens, 32, device=device, dtype=torch.bfloat16, requires_grad=True) for _ in range(3)
+    )
+
+    def gradients(attention: Callable[..., Tensor]) -> Tensor:
+        read = attention(query, key, value)
+        return torch.cat(torch.autograd.grad(read.float().square().sum(), (query, key, value))).float()
+
+    def check(ours: Tensor, plain: Tensor) -> None:
+        require_close("the gradients of bfloat16 attention", ours, plain, 0.03)
+
+    return Work(partial(gradients, attend), check, partial(gradients, functional.scaled_dot_product_attention))
 
 
 def prepare_update(backbone: str, device: str) -> Work:
@@ -168,7 +188,23 @@ def cases(full: bool) -> list[Case | Growth]:
             Case(f"joint step {name} 8 views", partial(prepare_step, name, 1, 8))
             for name in ("must3r_tiny_coarse", "pi3_tiny_coarse")
         ),
-        *([Case("Muon step pi3_tiny", partial(prepare_update, "pi3_tiny"))] if full else []),
+        *(
+            [
+                *(
+                    Case(
+                        f"joint step {name} 8 images {precision}",
+                        partial(prepare_step, name, 2, 4, precision=precision),
+                    )
+                    for name in ("must3r_tiny", "pi3_tiny")
+                    for precision in ("fp32", "bf16")
+                ),
+                Case("attention bf16 within 8 views", partial(prepare_attention, 8, 253)),
+                Case("attention bf16 across 4 views twice", partial(prepare_attention, 2, 1012)),
+                Case("Muon step pi3_tiny", partial(prepare_update, "pi3_tiny")),
+            ]
+            if full
+            else []
+        ),
         *(
             Growth("joint step must3r_tiny_coarse", over, sizes, partial(prepare_growth, over))
             for over, sizes in counts.items()

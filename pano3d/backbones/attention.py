@@ -12,6 +12,19 @@ from pano3d.backbones.linear import Linear, linear
 from pano3d.backbones.rope import RopeTable, rotate
 
 
+def attend(
+    query: Float[Tensor, "n heads t d"], key: Float[Tensor, "n heads m d"], value: Float[Tensor, "n heads m d"]
+) -> Float[Tensor, "n heads t d"]:
+    """softmax(query key^T / sqrt(d)) value.
+
+    PyTorch's fused kernel, except for bfloat16 with gradients on a CPU: there its backward pass is slower than plain
+    products are (`pano3d bench --full --only training_step`).
+    """
+    if query.device.type == "cpu" and query.dtype == torch.bfloat16 and torch.is_grad_enabled():
+        return (query * query.shape[-1] ** -0.5 @ key.mT).softmax(-1) @ value
+    return F.scaled_dot_product_attention(query, key, value)
+
+
 class SelfAttention(nn.Module):
     """Multi-head self-attention with one fused projection, channels ordered [q | k | v]."""
 
@@ -28,7 +41,7 @@ class SelfAttention(nn.Module):
         if table is not None:
             query_key = rotate(query_key, table)
         query, key = query_key.split(self.heads, dim=1)
-        return self.proj(rearrange(F.scaled_dot_product_attention(query, key, value), "n s t d -> n t (s d)"))
+        return self.proj(rearrange(attend(query, key, value), "n s t d -> n t (s d)"))
 
 
 class CrossAttention(nn.Module):
@@ -57,7 +70,7 @@ class CrossAttention(nn.Module):
     ) -> Float[Tensor, "b heads t d"]:
         """Attend from projected queries to packed keys and values, before the output projection."""
         key, value = rearrange(keys_values.to(query.dtype), "b m (p s d) -> p b s m d", p=2, s=self.heads)
-        return F.scaled_dot_product_attention(query, key, value)
+        return attend(query, key, value)
 
     def merge(self, read: Float[Tensor, "b heads t d"]) -> Float[Tensor, "b t c"]:
         """Join the heads and project."""

@@ -6,9 +6,8 @@ import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from pano3d.backbones.attention import Mlp
+from pano3d.backbones.attention import Mlp, attend
 from pano3d.backbones.linear import Linear
 from pano3d.backbones.rope import RopeTable, rotate
 
@@ -42,7 +41,7 @@ class Attention(nn.Module):
         query, key = self.q_norm(query).to(value.dtype), self.k_norm(key).to(value.dtype)
         if table is not None:
             query, key = rotate(query, table), rotate(key, table)
-        return self.proj(rearrange(F.scaled_dot_product_attention(query, key, value), "n s t d -> n t (s d)"))
+        return self.proj(rearrange(attend(query, key, value), "n s t d -> n t (s d)"))
 
 
 class Block(nn.Module):

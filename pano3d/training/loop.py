@@ -138,7 +138,7 @@ def train(
         restore_weights(state, state_path, model)
     if config.sharding == "fsdp":
         shard(model, processes)
-    optimizer = make_optimizer(model, config.optimizer)
+    optimizer = make_optimizer(model, config.optimizer, config.autocast or torch.float32)
     resume = restore_optimizer(state, state_path, optimizer) if state else None
     del state
     first, seconds_before = (resume.step, resume.seconds) if resume else (0, 0.0)

@@ -49,10 +49,13 @@ class OptimizerConfig:
             raise ConfigError("optimizer: warmup and head_only are shares in [0, 1), clip_norm is positive")
 
 
-def make_optimizer(model: Pano3D, config: OptimizerConfig) -> Optimizers:
+def make_optimizer(model: Pano3D, config: OptimizerConfig, precision: torch.dtype = torch.float32) -> Optimizers:
     """The rules of `config` over the learning parts; matrices decay, biases and other vectors do not.
 
     Frozen parts lose `requires_grad`, so that no gradient is computed for them.
+
+    Args:
+        precision: of Muon's products on a CPU.
 
     Raises:
         ConfigError: every part is frozen.
@@ -85,7 +88,7 @@ def make_optimizer(model: Pano3D, config: OptimizerConfig) -> Optimizers:
         raise ConfigError("optimizer: every part has learning rate 0; nothing would be trained")
     rules: list[torch.optim.Optimizer] = [torch.optim.AdamW(adamw, betas=config.betas)]
     if muon:
-        rules.append(Muon(muon))
+        rules.append(Muon(muon, precision))
     return Optimizers(rules)
 
 

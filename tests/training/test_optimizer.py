@@ -107,6 +107,32 @@ def test_muon_moves_as_pytorchs_own_does():
     assert (found[0][0] - start[0]).norm() > 0
 
 
+def test_muon_multiplies_in_the_precision_of_training():
+    """bfloat16 as PyTorch's own has it, and near float32."""
+    torch.manual_seed(0)
+    gradients = [torch.randn(12, 24), torch.randn(12, 24), torch.randn(24, 6)]
+    moves = {}
+    for precision in (torch.float32, torch.bfloat16):
+        network = model()
+        rules = make_optimizer(network, config(encoder=1e-4, muon=8.0), precision).rules
+        parameters = [torch.nn.Parameter(torch.zeros_like(gradient)) for gradient in gradients]
+        groups = [{"params": parameters, "lr": 1.0, "weight_decay": 0.0}]
+        rules[1].param_groups.clear()
+        rules[1].add_param_group(groups[0])
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient.clone()
+        rules[1].step()
+        moves[precision] = parameters
+    theirs = [torch.nn.Parameter(torch.zeros_like(gradient)) for gradient in gradients]
+    for parameter, gradient in zip(theirs, gradients, strict=True):
+        parameter.grad = gradient.clone()
+    torch.optim.Muon(theirs, lr=1.0, weight_decay=0.0, adjust_lr_fn="match_rms_adamw").step()
+    for exact, rounded, one in zip(moves[torch.float32], moves[torch.bfloat16], theirs, strict=True):
+        assert not torch.equal(exact, rounded)
+        assert (exact - rounded).norm() <= 0.03 * exact.norm()
+        assert (rounded - one).norm() <= 0.03 * one.norm()
+
+
 def test_muon_goes_on_from_a_saved_state():
     torch.manual_seed(0)
     gradients = torch.randn(3, 4, 6)
