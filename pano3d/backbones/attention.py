@@ -11,16 +11,20 @@ from torch.nn import functional as F
 from pano3d.backbones.linear import Linear, linear
 from pano3d.backbones.rope import RopeTable, rotate
 
+_CACHED_PAIRS = 2**22  # of a query and a key, over all heads: 8 MiB of weights
+
 
 def attend(
     query: Float[Tensor, "n heads t d"], key: Float[Tensor, "n heads m d"], value: Float[Tensor, "n heads m d"]
 ) -> Float[Tensor, "n heads t d"]:
     """softmax(query key^T / sqrt(d)) value.
 
-    PyTorch's fused kernel, except for bfloat16 with gradients on a CPU: there its backward pass is slower than plain
-    products are (`pano3d bench --full --only training_step`).
+    PyTorch's fused kernel, except for bfloat16 with gradients on a CPU: there plain products are faster as long as the
+    weights fit into caches (`pano3d bench --full --only training_step`).
     """
-    if query.device.type == "cpu" and query.dtype == torch.bfloat16 and torch.is_grad_enabled():
+    pairs = query[..., 0].numel() * key.shape[-2]
+    on_cpu = query.device.type == "cpu"
+    if on_cpu and query.dtype == torch.bfloat16 and pairs <= _CACHED_PAIRS and torch.is_grad_enabled():
         return (query * query.shape[-1] ** -0.5 @ key.mT).softmax(-1) @ value
     return F.scaled_dot_product_attention(query, key, value)
 

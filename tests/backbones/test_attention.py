@@ -1,4 +1,4 @@
-"""Attention in bfloat16 with gradients takes another way on a CPU: the same numbers, and only there."""
+"""Small attention in bfloat16 with gradients takes another way on a CPU: the same numbers, and only there."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ def operands(dtype: torch.dtype) -> list[torch.Tensor]:
     return [torch.randn(2, 3, tokens, 16).to(dtype).requires_grad_() for tokens in (20, 30, 30)]
 
 
-def is_fused(dtype: torch.dtype) -> bool:
+def is_fused(dtype: torch.dtype, copies: int = 1) -> bool:
+    tensors = [x.detach().repeat(copies, 1, 1, 1).requires_grad_() for x in operands(dtype)]
     with profile(activities=[ProfilerActivity.CPU]) as record:
-        attend(*operands(dtype))
+        attend(*tensors)
     return any("flash_attention" in event.key for event in record.key_averages())
 
 
@@ -38,5 +39,7 @@ def test_attention_and_its_gradients_are_those_in_double_precision(dtype: torch.
 def test_only_training_in_bfloat16_leaves_the_fused_kernel() -> None:
     assert is_fused(torch.float32)
     assert not is_fused(torch.bfloat16)
+    assert not is_fused(torch.bfloat16, copies=1165)  # 2 * 3 * 20 * 30 pairs each: 4,194,000
+    assert is_fused(torch.bfloat16, copies=1166)
     with torch.no_grad():
         assert is_fused(torch.bfloat16)
