@@ -151,7 +151,7 @@ def prepare_attention(views: int, tokens: int, device: str) -> Work:
     return Work(partial(gradients, attend), check, partial(gradients, functional.scaled_dot_product_attention))
 
 
-def prepare_update(backbone: str, device: str) -> Work:
+def prepare_update(backbone: str, device: str, precision: torch.dtype = torch.float32) -> Work:
     """Muon's step over the hidden matrices of a preset; the twin is PyTorch's own. The same gradients at every call."""
     settings = config.compose(PARAMS, [f"backbone={backbone}"])
     torch.manual_seed(0)
@@ -169,7 +169,7 @@ def prepare_update(backbone: str, device: str) -> Work:
         return found
 
     mine, theirs = parameters(), parameters()
-    ours = Muon([{"params": mine, "lr": 1e-3, "weight_decay": 0.0}])
+    ours = Muon([{"params": mine, "lr": 1e-3, "weight_decay": 0.0}], precision)
     plain = torch.optim.Muon(theirs, lr=1e-3, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
 
     def check(_: None, __: None) -> None:
@@ -200,6 +200,7 @@ def cases(full: bool) -> list[Case | Growth]:
                 ),
                 Case("attention bf16 within 8 views", partial(prepare_attention, 8, 253)),
                 Case("Muon step pi3_tiny", partial(prepare_update, "pi3_tiny")),
+                Case("Muon step pi3_tiny bf16", partial(prepare_update, "pi3_tiny", precision=torch.bfloat16)),
             ]
             if full
             else []

@@ -230,3 +230,18 @@ def test_bfloat16_follows_float32(paths, tmp_path):
             rows += train(network, objective, paths, config, 0, state, torch.device("cpu"), log=ignore)
         for name in ("loss/total", "loss/geometry", "loss/segmentation", "grad_norm/all"):
             assert math.isclose(rows[0][name], rows[1][name], rel_tol=0.05, abs_tol=0.05), (backbone, name)
+
+
+@pytest.mark.parametrize(("precision", "expected"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_the_optimizer_multiplies_in_the_precision_of_training(paths, tmp_path, monkeypatch, precision, expected):
+    given = []
+
+    def make(model, config, chosen):
+        given.append(chosen)
+        return made(model, config, chosen)
+
+    made = loop.make_optimizer
+    monkeypatch.setattr(loop, "make_optimizer", make)
+    config = replace(small.step_of_four(1), precision=precision)
+    train(small.model(), small.objective(), paths, config, 0, tmp_path / "state.pt", torch.device("cpu"), log=ignore)
+    assert given == [expected]
