@@ -14,7 +14,7 @@ class Muon(torch.optim.Muon):
     """`torch.optim.Muon` with Nesterov momentum and AdamW's update size, matrices of one shape in one product.
 
     PyTorch's own multiplies in bfloat16, one matrix after the other. A CPU without instructions for it is many times
-    slower at that than in float32, one with them three times faster (`pano3d bench --full --only training_step`): it
+    slower at that than in float32, one with them twice as fast (`pano3d bench --full --only training_step`): it
     uses bfloat16 only where the network, too, is trained in it. A GPU always does.
 
     Args:
