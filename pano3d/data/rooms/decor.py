@@ -5,6 +5,8 @@ Wall pieces are built with the wall at y = 0 and the room on the side of +y.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.random import Generator
 
@@ -13,11 +15,18 @@ from pano3d.data.rooms.materials import Style
 from pano3d.data.rooms.primitives import Interval, ObjectMesh
 
 
-def _cloth_folds(mesh: ObjectMesh, x: Interval, z: Interval, folds: int, deep: float, material: int, y: float) -> None:
+def _cloth_folds(
+    mesh: ObjectMesh, x: Interval, z: Interval, folds: int, deep: float, material: int, y: float, tie: float = 0.0
+) -> None:
+    """A hanging cloth; `tie` draws it together half way down, towards the low (positive) or high (negative) end of x,
+    by that share of its width."""
     u, v = np.linspace(0, 1, folds * 8), np.linspace(0, 1, max(5, int((z[1] - z[0]) / 0.2)))
     points = np.empty((len(v), len(u), 3))
     sway = 0.012 * np.sin(9 * u)[None] * (1 - v)[:, None]
     points[..., 0] = (x[0] + u * (x[1] - x[0]))[None] + sway
+    if tie:
+        waist = abs(tie) * np.exp(-np.square((v - 0.4) / 0.22))[:, None]
+        points[..., 0] += waist * ((x[0] if tie > 0 else x[1]) - points[..., 0])
     points[..., 1] = y + (deep * (1.15 - 0.3 * v))[:, None] * np.sin(u * folds * 2 * np.pi)[None]
     points[..., 2] = (z[0] + v * (z[1] - z[0]))[:, None]
     mesh.sheet(points, material)
@@ -32,15 +41,17 @@ def build_curtains(
     )
     reach = width / 2 + 0.22
     share = generator.uniform(0.3, 0.5)
-    low = (0.04, 0.04, z[0] - 0.12, 0.04)[variant]
+    low = (0.04, 0.04, z[0] - 0.12, 0.04, z[0] - 0.2, 0.04, (z[0] + z[1]) / 2 - 0.2)[variant]
     spans = [(-reach, -reach + share * width), (reach - share * width, reach)]
     if variant == 1:
         spans = spans[: 1 if generator.random() < 0.5 else 2][-1:]
-    folds = 5 if variant != 3 else 3
+    folds = {3: 3, 4: 9, 5: 4, 6: 7}.get(variant, 5)
     curtains = []
-    for span in spans:
+    for side, span in enumerate(spans):
         mesh = ObjectMesh(cell)
-        _cloth_folds(mesh, span, (low, z[1] + 0.12), folds, 0.035 if variant != 3 else 0.055, material, 0.11)
+        deep = {3: 0.055, 4: 0.02, 6: 0.02}.get(variant, 0.035)
+        tie = (0.62, -0.62)[side] if variant == 5 else 0.0
+        _cloth_folds(mesh, span, (low, z[1] + 0.12), folds, deep, material, 0.11, tie)
         curtains.append(mesh)
     rail = curtains[0]
     if variant == 3:
@@ -57,8 +68,16 @@ def build_picture(mesh: ObjectMesh, style: Style, generator: Generator, variant:
     if variant == 1:  # a poster without a frame
         mesh.box(x, (0.0, 0.008), z, image)
         return
-    frame = (style.black, style.wood, style.white, style.metal)[int(generator.integers(4))]
-    bar = 0.02 if variant == 0 else 0.055
+    if variant == 3:  # a stretched canvas
+        mesh.box(x, (0.0, generator.uniform(0.02, 0.05)), z, image)
+        return
+    if variant == 4:  # two or three narrow ones side by side
+        parts = np.linspace(x[0], x[1], int(generator.integers(3, 5)))
+        for left, right in pairwise(parts):
+            mesh.box((left + 0.02, right - 0.02), (0.0, 0.02), z, image)
+        return
+    frame = style.repaint((style.black, style.wood, style.white, style.metal)[int(generator.integers(4))])
+    bar = style.vary(0.02, 0.012, 0.04) if variant == 0 else 0.055
     mesh.box(x, (0.0, 0.015), z, image)
     mesh.box((x[0] - bar, x[0]), (0.0, 0.028), (z[0] - bar, z[1] + bar), frame)
     mesh.box((x[1], x[1] + bar), (0.0, 0.028), (z[0] - bar, z[1] + bar), frame)
@@ -79,7 +98,7 @@ def build_mirror(mesh: ObjectMesh, style: Style, generator: Generator, variant: 
         mesh.tube([(float(p[0]), 0.012, float(p[2])) for p in rim], 0.02, style.wood_dark)
         return
     mesh.pane(x, 0.02, z, style.mirror)
-    frame = style.metal if variant == 0 else style.wood
+    frame = style.metal if variant == 0 else style.repaint(style.wood)
     bar = 0.012 if variant == 0 else 0.05
     for side in ((x[0] - bar, x[0]), (x[1], x[1] + bar)):
         mesh.box(side, (0.0, 0.03), (z[0] - bar, z[1] + bar), frame)
@@ -173,13 +192,13 @@ def build_rug(mesh: ObjectMesh, style: Style, generator: Generator, variant: int
     if variant == 2:
         mesh.cylinder((0, 0), depth / 1.6, (0.0, 0.012), style.draw_rug(depth * 1.25, depth * 1.25), 32)
         return
-    material = style.draw_rug(width, depth) if variant == 0 else style.cloth_second
+    material = style.draw_rug(width, depth) if variant == 0 else style.recover(style.cloth_second)
     mesh.box((-width / 2, width / 2), (-depth / 2, depth / 2), (0.0, 0.012), material)
 
 
 def build_floor_mat(mesh: ObjectMesh, style: Style, generator: Generator, variant: int) -> None:
     size = ((0.35, 0.25), (0.4, 0.28), (0.3, 0.3))[variant]
-    mesh.cushion((-size[0], size[0]), (-size[1], size[1]), (0, 0.022), style.cloth, 0.01, 5)
+    mesh.cushion((-size[0], size[0]), (-size[1], size[1]), (0, 0.022), style.recover(style.cloth), 0.01, 5)
 
 
 def build_floor_lamp(mesh: ObjectMesh, style: Style, generator: Generator, variant: int) -> None:
@@ -215,6 +234,12 @@ def build_table_lamp(mesh: ObjectMesh, style: Style, generator: Generator, varia
 def build_radiator(mesh: ObjectMesh, style: Style, generator: Generator, variant: int) -> None:
     """Wall at y = 0."""
     half = generator.uniform(0.35, 0.6)
+    if variant == 3:  # round columns
+        for x in np.arange(-half, half, 0.06):
+            mesh.cylinder((float(x), 0.075), 0.022, (0.12, 0.66), style.white, 8)
+        for z in (0.16, 0.6):
+            mesh.box((-half - 0.02, half), (0.05, 0.1), (z, z + 0.03), style.white)
+        return
     if variant == 1:
         mesh.box((-half, half), (0.03, 0.11), (0.14, 0.66), style.white)
         mesh.box((-half, half), (0.02, 0.12), (0.66, 0.675), style.metal)
@@ -238,10 +263,10 @@ def build_towel(mesh: ObjectMesh, style: Style, generator: Generator, variant: i
     """A towel over a rail, wall at y = 0."""
     half = (0.2, 0.28, 0.16)[variant]
     mesh.tube([(-half - 0.06, 0.07, 1.3), (half + 0.06, 0.07, 1.3)], 0.01, style.metal)
-    _cloth_folds(mesh, (-half, half), (0.75, 1.31), 2, 0.012, style.cloth, 0.085)
+    _cloth_folds(mesh, (-half, half), (0.75, 1.31), 2, 0.012, style.recover(style.cloth), 0.085)
 
 
-PICTURE = Family("picture", "picture", build_picture, 3)
+PICTURE = Family("picture", "picture", build_picture, 3, extra=2)
 MIRROR = Family("mirror", "mirror", build_mirror, 3)
 TELEVISION = Family("television", "television", build_television, 3)
 MONITOR = Family("monitor", "otherprop", build_monitor, 3)
@@ -250,9 +275,9 @@ CUP = Family("cup", "otherprop", build_cup, 3)
 PLANT = Family("plant", "otherprop", build_plant, 3)
 RUG = Family("rug", "otherprop", build_rug, 3)
 FLOOR_MAT = Family("floor mat", "floor mat", build_floor_mat, 3)
-FLOOR_LAMP = Family("floor lamp", "lamp", build_floor_lamp, 3)
-TABLE_LAMP = Family("table lamp", "lamp", build_table_lamp, 3)
-RADIATOR = Family("radiator", "otherfurniture", build_radiator, 3)
+FLOOR_LAMP = Family("floor lamp", "lamp", build_floor_lamp, 3, is_stretched_up=False)
+TABLE_LAMP = Family("table lamp", "lamp", build_table_lamp, 3, is_stretched_up=False)
+RADIATOR = Family("radiator", "otherfurniture", build_radiator, 3, extra=1, is_stretched_up=False)
 WHITEBOARD = Family("whiteboard", "whiteboard", build_whiteboard, 3)
-TOWEL = Family("towel", "towel", build_towel, 3)
-CURTAIN_VARIANTS = 4
+TOWEL = Family("towel", "towel", build_towel, 3, is_stretched_up=False)
+CURTAIN_VARIANTS, CURTAIN_EXTRA = 4, 3

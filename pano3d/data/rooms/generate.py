@@ -24,7 +24,7 @@ FloatArray = NDArray[np.floating]
 DATASET = "rooms"
 LABEL_SPACE = "scannet20"
 LICENSE = "Apache-2.0"
-GENERATOR_VERSION = 2
+GENERATOR_VERSION = 3
 
 # ScanNet-20 names of NYU40 classes; the rest of NYU40 is void there.
 _SCANNET20 = {name: name for name in (

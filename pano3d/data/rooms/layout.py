@@ -10,12 +10,18 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from pano3d.data.rooms import decor, seating, storage, tables, wetrooms
-from pano3d.data.rooms.family import Family
+from pano3d.data.rooms.family import Family, draw_variant
 from pano3d.data.rooms.materials import Style
 from pano3d.data.rooms.plan import Lamp, RoomPlan
 from pano3d.data.rooms.primitives import ObjectMesh
 from pano3d.data.rooms.shell import (
+    CEILING_LAMP_EXTRA,
+    CEILING_LAMP_VARIANTS,
+    DOOR_EXTRA,
     DOOR_VARIANTS,
+    FLAT_CEILING_LAMPS,
+    GLAZED_DOORS,
+    WINDOW_EXTRA,
     WINDOW_VARIANTS,
     Opening,
     RoomSize,
@@ -39,12 +45,6 @@ _SIZES = {
 _WARM = np.array([1.0, 0.82, 0.6])
 
 
-def draw_variant(generator: Generator, count: int, is_held_out: bool) -> int:
-    """Like `Family.draw_variant`, for builders that need more than a mesh."""
-    family = Family("", "", lambda mesh, style, generator, variant: None, count)
-    return family.draw_variant(generator, is_held_out)
-
-
 def plan_room(kind: str, generator: Generator, is_held_out: bool, cell: float) -> RoomPlan:
     """Draw a whole room. Objects 0, 1, 2 are the walls, the floor and the ceiling."""
     across, along = _SIZES[kind]
@@ -64,8 +64,8 @@ def _cut_openings(plan: RoomPlan) -> None:
     is_wet = plan.kind in ("kitchen", "bathroom")
     walls = [int(w) for w in generator.permutation(4)]
     door_wall = walls[0]
-    variant = draw_variant(generator, DOOR_VARIANTS, held_out)
-    if plan.kind == "bathroom" and variant in (2, 4):
+    variant = draw_variant(generator, DOOR_VARIANTS, DOOR_EXTRA, held_out)
+    if plan.kind == "bathroom" and variant in GLAZED_DOORS:
         variant = 1
     width = generator.uniform(0.8, 0.95)
     start = generator.uniform(0.12, 0.5) if generator.random() < 0.7 else size.wall_length(door_wall) - width - 0.2
@@ -78,7 +78,7 @@ def _cut_openings(plan: RoomPlan) -> None:
         width = generator.uniform(0.9, 1.2) if is_wet else generator.uniform(1.2, min(2.2, length - 1.2))
         low = 1.15 if is_wet else float(generator.choice([0.5, 0.85, 0.9]))
         start = (length - width) * generator.uniform(0.3, 0.7)
-        variant = draw_variant(generator, WINDOW_VARIANTS, held_out)
+        variant = draw_variant(generator, WINDOW_VARIANTS, WINDOW_EXTRA, held_out)
         top = generator.uniform(2.05, min(2.3, size.height - 0.2))
         plan.openings.append(Opening("window", wall, (start, start + width), (low, top), variant))
 
@@ -124,14 +124,14 @@ def _build_shell(plan: RoomPlan) -> None:
 
 def _ceiling_lamp(plan: RoomPlan) -> None:
     generator, size = plan.generator, plan.size
-    variant = draw_variant(generator, 3, plan.style.is_held_out)
+    variant = draw_variant(generator, CEILING_LAMP_VARIANTS, CEILING_LAMP_EXTRA, plan.style.is_held_out)
     drop = generator.uniform(0.35, 0.55)
     mesh = ObjectMesh(plan.cell)
     build_ceiling_lamp(mesh, plan.style, variant, drop)
     x = size.width / 2 + generator.uniform(-0.3, 0.3)
     y = size.depth / 2 + generator.uniform(-0.3, 0.3)
     plan.put("lamp", mesh, placement(x, y, size.height, 0.0))
-    z = size.height - (0.14 if variant == 0 else drop + 0.05)
+    z = size.height - (0.14 if variant in FLAT_CEILING_LAMPS else drop + 0.05)
     power = generator.uniform(0.6, 1.1) * (0.5 + 0.07 * size.width * size.depth)
     plan.lamps.append(Lamp(np.array([x, y, z]), power * (0.4 + 0.6 * _WARM), 0.16))
 
@@ -152,7 +152,7 @@ def _curtains(plan: RoomPlan, chance: float) -> None:
         if opening.kind != "window" or plan.generator.random() > chance:
             continue
         width = opening.span[1] - opening.span[0]
-        variant = draw_variant(plan.generator, decor.CURTAIN_VARIANTS, plan.style.is_held_out)
+        variant = draw_variant(plan.generator, decor.CURTAIN_VARIANTS, decor.CURTAIN_EXTRA, plan.style.is_held_out)
         middle = (opening.span[0] + opening.span[1]) / 2
         pose = plan.size.scan_from_wall(opening.wall) @ placement(middle, 0.0, 0.0, 0.0)
         cloths = decor.build_curtains(plan.style, plan.generator, width, opening.height, variant, plan.cell)
@@ -279,7 +279,7 @@ def _kitchen(plan: RoomPlan, width: float) -> None:
     closed = {o.wall for o in plan.openings}
     walls = [w for w in range(4) if w not in closed] or list(range(4))
     width = min(width, min(size.wall_length(w) for w in walls) - 0.9)
-    variant = draw_variant(generator, wetrooms.KITCHEN_RUN_VARIANTS, plan.style.is_held_out)
+    variant = draw_variant(generator, wetrooms.KITCHEN_RUN_VARIANTS, wetrooms.KITCHEN_RUN_EXTRA, plan.style.is_held_out)
     run = wetrooms.build_kitchen_run(plan.style, generator, width, variant, plan.cell)
     pose = plan.against_wall(run, walls, gap=0.0, clearance=0.6, tries=80)
     if pose is None:
@@ -346,7 +346,7 @@ def _furnish_bathroom(plan: RoomPlan) -> None:
         front = float(plan.objects[-1].mesh.bounds()[1][1])
         plan.on_top(wetrooms.SHOWER_CURTAIN, pose, (0.0, front + 0.07), 0.0, 0.0)
         plan.solid.append(plan.footprint(np.array([-0.8, front, 0.2]), np.array([0.8, front + 0.13, 2.0]), pose))
-    variant = draw_variant(generator, wetrooms.VANITY_VARIANTS, plan.style.is_held_out)
+    variant = draw_variant(generator, wetrooms.VANITY_VARIANTS, wetrooms.VANITY_EXTRA, plan.style.is_held_out)
     vanity = plan.against_wall(wetrooms.build_vanity(plan.style, generator, variant, plan.cell), gap=0.0, tries=80)
     if vanity is not None:
         plan.hang(decor.MIRROR, 1.55, over=vanity)

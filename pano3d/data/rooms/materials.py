@@ -1,10 +1,12 @@
 """Materials and the style of one room: which woods, cloths, paints and floors go together.
 
-Palettes and texture families in the `RESERVED` lists appear only in validation and test scenes.
+Palettes and texture families in the `RESERVED` lists appear only in validation and test scenes; what `TRAINING` lists
+and `Style.vary` add appears only in training scenes, so that more of it leaves the held-out rooms as they were.
 """
 
 from __future__ import annotations
 
+import colorsys
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,7 +17,8 @@ Color = tuple[float, float, float]
 
 KINDS = (
     "plain", "paint", "wood", "planks", "tiles", "fabric", "stripes", "plaid", "marble", "rug", "picture", "screen",
-    "spine", "leaf", "dots", "zigzag", "checker", "brick", "glass", "mirror",
+    "spine", "leaf", "dots", "zigzag", "checker", "brick", "waves", "blotches", "lattice", "terrazzo", "basket",
+    "hexagons", "glass", "mirror",
 )  # fmt: skip
 _KIND_INDEX = {kind: index for index, kind in enumerate(KINDS)}
 
@@ -75,7 +78,9 @@ class MaterialTable:
 
 
 _SECOND_SHARE = {"wood": 0.4, "planks": 0.4, "tiles": 0.1, "stripes": 0.5, "plaid": 0.4, "marble": 0.2, "rug": 0.4,
-                 "picture": 0.5, "dots": 0.3, "zigzag": 0.5, "checker": 0.5, "brick": 0.15}  # fmt: skip
+                 "picture": 0.5, "dots": 0.3, "zigzag": 0.5, "checker": 0.5, "brick": 0.15,
+                 "waves": 0.5, "blotches": 0.5, "lattice": 0.15, "terrazzo": 0.35, "basket": 0.5,
+                 "hexagons": 0.1}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -127,10 +132,17 @@ RESERVED_SHARE = 0.35
 """How often a held-out room draws from a reserved list, per choice: new looks, but not a world of its own."""
 CLOTHS = ("fabric", "fabric", "stripes", "plaid")
 RESERVED_CLOTHS = ("zigzag", "dots")
+TRAINING_CLOTHS = (*CLOTHS, "plain", "waves", "blotches", "lattice", "terrazzo")
 FLOORS = ("planks", "planks", "fabric", "tiles")
 RESERVED_FLOORS = ("checker", "planks")
+TRAINING_FLOORS = (*FLOORS, "basket", "hexagons", "terrazzo", "marble", "wood", "paint")
 WALLS = ("paint", "paint", "paint", "stripes")
 RESERVED_WALLS = ("brick", "dots", "paint")
+TRAINING_WALLS = (*WALLS, "waves", "blotches", "lattice", "planks", "hexagons", "tiles", "terrazzo", "plaid")
+TRAINING_PICTURES = ("picture", "picture", "picture", "blotches", "waves", "terrazzo", "plaid", "spine")
+TRAINING_RUGS = ("rug", "rug", "fabric", "stripes", "plaid", "blotches", "waves", "lattice")
+_NEW_SHARE = 0.5
+"""How often a training room, or a piece in it, takes colours and cloth of its own instead of the usual ones."""
 
 
 def linear(text: str, factor: float = 1.0) -> Color:
@@ -144,6 +156,29 @@ def mix(first: Color, second: Color, share: float) -> Color:
     return (a, b, c)
 
 
+def _rgb(hue: float, saturation: float, value: float) -> str:
+    return "#" + "".join(f"{round(255 * v):02x}" for v in colorsys.hsv_to_rgb(hue % 1, saturation, value))
+
+
+def draw_palette(generator: Generator) -> Palette:
+    """Any walls and cloths, woods from pale birch to wenge or painted, lacquer pale, dark or bright."""
+    hues, depths, lights = generator.random(4), generator.random(4) ** 1.5, generator.uniform(size=6)
+    wood_hue, wood_depth = generator.uniform(0.04, 0.11), generator.uniform(0.25, 0.65)
+    if generator.random() < 0.15:
+        wood_depth *= 0.2
+    wood_light = float(lights[4]) ** 0.7
+    lacquer = (0.03, 0.95) if generator.random() < 0.5 else (0.6 * float(depths[3]), 0.2 + 0.7 * float(lights[3]))
+    return Palette(
+        wall=_rgb(hues[0], 0.25 * depths[0], 0.75 + 0.22 * lights[0]),
+        accent=_rgb(hues[1], 0.75 * depths[1], 0.3 + 0.6 * lights[1]),
+        cloth=_rgb(hues[2], 0.7 * depths[2], 0.15 + 0.75 * lights[2]),
+        cloth_second=_rgb(hues[2] + hues[3], 0.6 * depths[0], 0.25 + 0.7 * lights[5]),
+        wood=_rgb(wood_hue, wood_depth, 0.3 + 0.6 * wood_light),
+        wood_dark=_rgb(wood_hue, wood_depth, (0.3 + 0.6 * wood_light) * generator.uniform(0.5, 0.85)),
+        lacquer=_rgb(hues[3], *lacquer),
+    )
+
+
 class Style:
     """The materials of one room, drawn once, and a door to add more."""
 
@@ -153,13 +188,17 @@ class Style:
         self._generator = generator
         palettes = RESERVED_PALETTES if is_held_out and generator.random() < RESERVED_SHARE else PALETTES
         self.palette = palettes[int(generator.integers(len(palettes)))]
+        if self._is_new():
+            self.palette = draw_palette(generator)
         p = self.palette
         seed = int(generator.integers(1 << 16))
+        grain = self.vary(0.12, 0.05, 0.3)
+        grey, dark = self.vary(0.42, 0.1, 0.7), self.vary(1.0, 0.5, 4.0)
         self.wood = self.table.add(
-            Material("wood", linear(p.wood), linear(p.wood_dark), 0.12, axis=0, seed=seed, gloss=0.02)
+            Material("wood", linear(p.wood), linear(p.wood_dark), grain, axis=0, seed=seed, gloss=0.02)
         )
         self.wood_upright = self.table.add(
-            Material("wood", linear(p.wood), linear(p.wood_dark), 0.12, axis=2, seed=seed, gloss=0.02)
+            Material("wood", linear(p.wood), linear(p.wood_dark), grain, axis=2, seed=seed, gloss=0.02)
         )
         self.wood_dark = self.table.add(
             Material("wood", linear(p.wood_dark), linear(p.wood_dark, 0.6), 0.1, axis=0, seed=seed + 1, gloss=0.02)
@@ -168,8 +207,8 @@ class Style:
         self.white = self.table.add(Material("paint", (0.78, 0.77, 0.74), gloss=0.02))
         self.ceiling = self.table.add(Material("paint", (0.83, 0.83, 0.81), seed=seed))
         self.ceramic = self.table.add(Material("plain", (0.82, 0.82, 0.8), gloss=0.05))
-        self.metal = self.table.add(Material("plain", (0.42, 0.42, 0.43), gloss=0.25))
-        self.black = self.table.add(Material("plain", (0.03, 0.03, 0.032), gloss=0.04))
+        self.metal = self.table.add(Material("plain", (grey, grey, grey + 0.01), gloss=0.25))
+        self.black = self.table.add(Material("plain", (0.03 * dark, 0.03 * dark, 0.032 * dark), gloss=0.04))
         self.glass = self.table.add(Material("glass", (0.9, 0.95, 0.93), gloss=0.05, is_ambiguous=True))
         self.mirror = self.table.add(Material("mirror", (0.9, 0.9, 0.9), gloss=0.92, is_ambiguous=True))
         self.leaf = self.table.add(Material("leaf", linear("#4c7a3a"), linear("#2f5a2a"), 0.05, seed=seed))
@@ -181,15 +220,44 @@ class Style:
     def add(self, material: Material) -> int:
         return self.table.add(material)
 
-    def _pick(self, usual: tuple[str, ...], reserved: tuple[str, ...]) -> str:
-        kinds = reserved if self.is_held_out and self._generator.random() < RESERVED_SHARE else usual
+    def vary(self, usual: float, low: float, high: float) -> float:
+        """A measure that training rooms draw anew and held-out rooms keep."""
+        return usual if self.is_held_out else float(self._generator.uniform(low, high))
+
+    def _is_new(self) -> bool:
+        return not self.is_held_out and bool(self._generator.random() < _NEW_SHARE)
+
+    def recover(self, cloth: int) -> int:
+        """The cloth of one piece: in training rooms often its own."""
+        if not self._is_new():
+            return cloth
+        own = draw_palette(self._generator)
+        return self.draw_cloth(own.cloth, own.cloth_second)
+
+    def repaint(self, body: int) -> int:
+        """The wood or lacquer of one piece: in training rooms often its own."""
+        if not self._is_new():
+            return body
+        own = draw_palette(self._generator)
+        seed = int(self._generator.integers(1 << 16))
+        if self._generator.random() < 0.4:
+            return self.add(Material("paint", linear(own.lacquer), seed=seed, gloss=0.03))
+        scale, axis = float(self._generator.uniform(0.05, 0.3)), int(self._generator.integers(3))
+        return self.add(
+            Material("wood", linear(own.wood), linear(own.wood_dark), scale, axis=axis, seed=seed, gloss=0.02)
+        )
+
+    def _pick(self, usual: tuple[str, ...], reserved: tuple[str, ...], training: tuple[str, ...]) -> str:
+        kinds = training
+        if self.is_held_out:
+            kinds = reserved if self._generator.random() < RESERVED_SHARE else usual
         return kinds[int(self._generator.integers(len(kinds)))]
 
     def draw_cloth(self, first: str, second: str) -> int:
-        kind = self._pick(CLOTHS, RESERVED_CLOTHS)
-        scale = {"fabric": 0.05, "stripes": 0.12, "plaid": 0.2, "zigzag": 0.16, "dots": 0.14}[kind]
+        kind = self._pick(CLOTHS, RESERVED_CLOTHS, TRAINING_CLOTHS)
+        scale = {"fabric": 0.05, "stripes": 0.12, "plaid": 0.2, "zigzag": 0.16}.get(kind, 0.14) * self.vary(1, 0.6, 2)
         seed = int(self._generator.integers(1 << 16))
-        share = 0.75 if kind == "fabric" else 0.25
+        share = 0.75 if kind == "fabric" else self.vary(0.25, 0.0, 0.5)
         color = linear(first)
         return self.table.add(Material(kind, color, mix(linear(second), color, share), scale, seed=seed))
 
@@ -202,13 +270,14 @@ class Style:
         return self.table.add(Material("spine", (float(rgb[0]), float(rgb[1]), float(rgb[2])), (0.6, 0.55, 0.4), 0.08))
 
     def draw_floor(self, is_wet: bool) -> int:
-        kind = self._pick(FLOORS, RESERVED_FLOORS)
-        if is_wet and kind in ("fabric", "planks"):
+        kind = self._pick(FLOORS, RESERVED_FLOORS, TRAINING_FLOORS)
+        if is_wet and kind in ("fabric", "planks", "basket", "wood"):
             kind = "checker" if self.is_held_out else "tiles"
         seed = int(self._generator.integers(1 << 16))
-        p = self.palette
-        if kind == "planks":
-            return self.add(Material("planks", linear(p.wood), linear(p.wood_dark), 0.16, seed=seed, gloss=0.04))
+        p = draw_palette(self._generator) if self._is_new() else self.palette
+        if kind in ("planks", "basket", "wood"):
+            scale = {"basket": 0.4}.get(kind, 0.16) * self.vary(1, 0.6, 1.6)
+            return self.add(Material(kind, linear(p.wood), linear(p.wood_dark), scale, seed=seed, gloss=0.04))
         if kind == "fabric":
             grey = mix(linear(p.cloth_second, 0.7), (0.25, 0.24, 0.22), 0.6)
             return self.add(Material("fabric", grey, mix(grey, (0.1, 0.1, 0.1), 0.25), 0.08, seed=seed))
@@ -217,14 +286,19 @@ class Style:
             return self.add(
                 Material("checker", light, mix(linear(p.accent), (0.1, 0.1, 0.1), 0.4), 0.35, seed=seed, gloss=0.05)
             )
-        return self.add(Material("tiles", light, (0.3, 0.29, 0.27), 0.35, seed=seed, gloss=0.05))
+        if kind in ("terrazzo", "marble", "paint"):
+            second = mix(linear(p.accent), light, 0.4)
+            return self.add(Material(kind, light, second, self.vary(0.2, 0.08, 0.4), seed=seed, gloss=0.05))
+        scale = 0.35 * self.vary(1, 0.5, 1.7)
+        return self.add(Material(kind, light, (0.3, 0.29, 0.27), scale, seed=seed, gloss=0.05))
 
     def draw_wall(self, is_accent: bool) -> int:
         p = self.palette
         base = linear(p.accent if is_accent else p.wall, 0.92)
-        kind = self._pick(WALLS, RESERVED_WALLS) if is_accent else "paint"
+        kind = self._pick(WALLS, RESERVED_WALLS, TRAINING_WALLS) if is_accent else "paint"
         seed = int(self._generator.integers(1 << 16))
-        scale = {"stripes": 0.3, "dots": 0.35, "brick": 0.22}.get(kind, 0.1)
+        scale = {"stripes": 0.3, "dots": 0.35, "brick": 0.22}.get(kind, 0.1 if self.is_held_out else 0.28)
+        scale *= self.vary(1, 0.5, 1.8)
         second = (0.55, 0.52, 0.48) if kind == "brick" else linear(p.wall, 0.92)
         return self.add(Material(kind, base, second, scale, seed=seed))
 
@@ -233,20 +307,31 @@ class Style:
             linear(self.palette.wall), linear(self.palette.accent), float(self._generator.choice([0.0, 0.3, 0.8]))
         )
         seed = int(self._generator.integers(1 << 16))
-        return self.add(Material("tiles", light, (0.6, 0.6, 0.58), 0.2, seed=seed, gloss=0.05))
+        kind = "hexagons" if self._is_new() else "tiles"
+        scale = 0.2 * self.vary(1, 0.5, 2)
+        return self.add(Material(kind, light, (0.6, 0.6, 0.58), scale, seed=seed, gloss=0.05))
 
     def draw_stone(self) -> int:
         seed = int(self._generator.integers(1 << 16))
         dark = self._generator.random() < 0.4
         color: Color = (0.09, 0.09, 0.1) if dark else (0.62, 0.6, 0.57)
-        return self.add(Material("marble", color, (0.35, 0.34, 0.33), 0.25, seed=seed, gloss=0.05))
+        kind = "marble"
+        if self._is_new():
+            own = draw_palette(self._generator)
+            color = linear(own.accent if dark else own.wall)
+            kind = ("marble", "terrazzo", "paint")[int(self._generator.integers(3))]
+        return self.add(Material(kind, color, (0.35, 0.34, 0.33), self.vary(0.25, 0.1, 0.4), seed=seed, gloss=0.05))
 
     def draw_picture(self, width: float, height: float) -> int:
         rgb = self._generator.uniform(0.08, 0.7, (2, 3))
         rgb = 0.45 * rgb + 0.55 * rgb.mean(1, keepdims=True)
         seed = int(self._generator.integers(1 << 16))
         first, second = ((float(c[0]), float(c[1]), float(c[2])) for c in rgb)
-        return self.add(Material("picture", first, second, 0.1, (width, height), seed=seed))
+        kind, scale = "picture", 0.1
+        if not self.is_held_out:
+            kind = TRAINING_PICTURES[int(self._generator.integers(len(TRAINING_PICTURES)))]
+            scale = float(self._generator.uniform(0.05, 0.25))
+        return self.add(Material(kind, first, second, scale, (width, height), seed=seed))
 
     def draw_screen(self, width: float, height: float, is_on: bool) -> int:
         seed = int(self._generator.integers(1 << 16))
@@ -267,10 +352,18 @@ class Style:
 
     def draw_rug(self, width: float, depth: float) -> int:
         seed = int(self._generator.integers(1 << 16))
-        p = self.palette
+        p, kind, scale = self.palette, "rug", 0.2
+        if not self.is_held_out:
+            kind = TRAINING_RUGS[int(self._generator.integers(len(TRAINING_RUGS)))]
+            scale = float(self._generator.uniform(0.1, 0.4))
+        if self._is_new():
+            p = draw_palette(self._generator)
         return self.add(
-            Material("rug", linear(p.cloth, 0.8), linear(p.cloth_second, 0.8), 0.2, (width, depth), seed=seed)
+            Material(kind, linear(p.cloth, 0.8), linear(p.cloth_second, 0.8), scale, (width, depth), seed=seed)
         )
 
     def draw_lampshade(self, radiance: float) -> int:
-        return self.add(Material("plain", (0.8, 0.74, 0.62), emission=radiance))
+        color = (0.8, 0.74, 0.62)
+        if self._is_new():
+            color = mix(linear(draw_palette(self._generator).cloth_second), color, 0.4)
+        return self.add(Material("plain", color, emission=radiance))

@@ -137,6 +137,14 @@ class ObjectMesh:
         self._material.append(np.full(len(triangles), material, np.int32))
         self._count += len(vertices)
 
+    def stretch(self, x: float, y: float, z: float) -> None:
+        """Scale what has been added along the axes; normals stay perpendicular."""
+        scale = np.array([x, y, z], np.float32)
+        self._vertices = [part * scale for part in self._vertices]
+        self._normals = [part / scale for part in self._normals]
+        self._normals = [part / np.maximum(np.linalg.norm(part, axis=1, keepdims=True), 1e-9) for part in self._normals]
+        self._bounds = []
+
     def arrays(self) -> MeshArrays:
         return MeshArrays(
             np.concatenate(self._vertices),

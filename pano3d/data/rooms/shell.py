@@ -17,8 +17,11 @@ from pano3d.data.rooms.materials import Style
 from pano3d.data.rooms.primitives import Interval, ObjectMesh
 
 WALL_THICKNESS = 0.2
-WINDOW_VARIANTS = 4
-DOOR_VARIANTS = 5
+WINDOW_VARIANTS, WINDOW_EXTRA = 4, 3
+DOOR_VARIANTS, DOOR_EXTRA = 5, 3
+CEILING_LAMP_VARIANTS, CEILING_LAMP_EXTRA = 3, 3
+FLAT_CEILING_LAMPS = (0, 3)
+GLAZED_DOORS = (2, 4, 7)
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class Opening:
 
     @property
     def is_glazed(self) -> bool:
-        return self.kind == "window" or self.variant in (2, 4)
+        return self.kind == "window" or self.variant in GLAZED_DOORS
 
 
 def build_wall(
@@ -93,6 +96,8 @@ def build_window(mesh: ObjectMesh, style: Style, opening: Opening) -> None:
     """Frame, bars, sill and pane in the frame of the wall."""
     x, z = opening.span, opening.height
     frame = style.white if opening.variant != 1 else style.wood
+    if opening.variant > 3:
+        frame = style.repaint((style.black, style.white, style.wood_dark)[opening.variant - 4])
     deep = (-0.12, -0.06)
     bar = 0.05
     for side in ((x[0], x[0] + bar), (x[1] - bar, x[1])):
@@ -100,36 +105,39 @@ def build_window(mesh: ObjectMesh, style: Style, opening: Opening) -> None:
     for side in ((z[0], z[0] + bar), (z[1] - bar, z[1])):
         mesh.box(x, deep, side, frame)
     width, height = x[1] - x[0], z[1] - z[0]
-    posts = {0: 1, 1: 2, 2: 3, 3: 4}[opening.variant] if width > 0.9 else 1
+    posts = {0: 1, 1: 2, 2: 3, 3: 4, 4: 1, 5: 2, 6: 2}[opening.variant] if width > 0.9 else 1
     for share in np.arange(1, posts) / posts:
         mesh.box((x[0] + share * width - 0.025, x[0] + share * width + 0.025), deep, z, frame)
     if opening.variant in (2, 3):
         share = 0.7 if opening.variant == 2 else 0.5
         mesh.box(x, deep, (z[0] + share * height - 0.02, z[0] + share * height + 0.02), frame)
+    for share in {5: (0.33, 0.67), 6: (0.75,)}.get(opening.variant, ()):
+        mesh.box(x, deep, (z[0] + share * height - 0.012, z[0] + share * height + 0.012), frame)
     mesh.box((x[0] - 0.05, x[1] + 0.05), (-0.06, 0.06), (z[0] - 0.03, z[0]), frame)
     mesh.pane((x[0] + bar, x[1] - bar), -0.09, (z[0] + bar, z[1] - bar), style.glass)
 
 
 def build_door(mesh: ObjectMesh, style: Style, generator: Generator, opening: Opening) -> None:
-    """Leaf, frame and handle in the frame of the wall; variants 2 and 4 are glazed."""
+    """Leaf, frame and handle in the frame of the wall; those of `GLAZED_DOORS` let light in."""
     x, top = opening.span, opening.height[1]
     trim = style.white if generator.random() < 0.6 else style.wood_upright
-    leaf = (style.white, style.wood_upright, style.lacquer)[int(generator.integers(3))]
+    leaf = style.repaint((style.white, style.wood_upright, style.lacquer)[int(generator.integers(3))])
     for side in ((x[0] - 0.06, x[0] + 0.02), (x[1] - 0.02, x[1] + 0.06)):
         mesh.box(side, (-WALL_THICKNESS, 0.018), (0, top + 0.06), trim)
     mesh.box((x[0] + 0.02, x[1] - 0.02), (-WALL_THICKNESS, 0.018), (top - 0.01, top + 0.06), trim)
     inner = (x[0] + 0.02, x[1] - 0.02)
     back, front = -0.07, -0.03
     stile = 0.11
-    if opening.variant in (2, 4):
+    if opening.variant in GLAZED_DOORS:
+        low = 0.25 if opening.variant != 7 else 1.05
         for side in ((inner[0], inner[0] + stile), (inner[1] - stile, inner[1])):
             mesh.box(side, (back, front), (0.005, top - 0.01), leaf)
-        mesh.box(inner, (back, front), (0.005, 0.25), leaf)
+        mesh.box(inner, (back, front), (0.005, low), leaf)
         mesh.box(inner, (back, front), (top - 0.13, top - 0.01), leaf)
         if opening.variant == 4:
             for z in np.linspace(0.25, top - 0.13, 5)[1:-1]:
                 mesh.box(inner, (back, front), (z - 0.015, z + 0.015), leaf)
-        mesh.pane((inner[0] + stile, inner[1] - stile), -0.05, (0.25, top - 0.13), style.glass)
+        mesh.pane((inner[0] + stile, inner[1] - stile), -0.05, (low, top - 0.13), style.glass)
     else:
         mesh.box(inner, (back, front), (0.005, top - 0.01), leaf)
         if opening.variant == 1:
@@ -140,6 +148,18 @@ def build_door(mesh: ObjectMesh, style: Style, generator: Generator, opening: Op
         elif opening.variant == 3:
             for z in np.arange(0.25, top - 0.2, 0.3):
                 mesh.box((inner[0] + 0.1, inner[1] - 0.1), (front, front + 0.01), (z, z + 0.2), leaf)
+        elif opening.variant == 5:  # boards held by two bars
+            for edge in np.linspace(inner[0], inner[1], 7)[:-1]:
+                mesh.box(
+                    (edge + 0.006, edge + (inner[1] - inner[0]) / 6 - 0.006), (front, front + 0.008), (0.01, top), leaf
+                )
+            for z in (0.25, top - 0.35):
+                mesh.box((inner[0] + 0.03, inner[1] - 0.03), (front + 0.008, front + 0.022), (z, z + 0.1), leaf)
+        elif opening.variant == 6:  # one tall sunken panel
+            for side in ((inner[0], inner[0] + stile), (inner[1] - stile, inner[1])):
+                mesh.box(side, (front, front + 0.014), (0.01, top - 0.01), leaf)
+            for z in ((0.01, 0.2), (top - 0.15, top - 0.01)):
+                mesh.box((inner[0] + stile, inner[1] - stile), (front, front + 0.014), z, leaf)
     handle = inner[1] - 0.07
     mesh.box((handle - 0.02, handle + 0.02), (front, front + 0.008), (0.95, 1.12), style.metal)
     mesh.tube(
@@ -153,11 +173,22 @@ def build_ceiling_lamp(mesh: ObjectMesh, style: Style, variant: int, drop: float
     if variant == 0:
         mesh.lathe([(0.0, -0.1), (0.17, -0.09), (0.21, -0.03), (0.21, 0.0)], shade)
         return
+    if variant == 3:  # a panel
+        mesh.box((-0.3, 0.3), (-0.3, 0.3), (-0.06, 0.0), shade)
+        return
     mesh.tube([(0, 0, 0), (0, 0, -drop)], 0.006, style.black)
     if variant == 1:
         mesh.lathe(
             [(0.0, -drop - 0.15), (0.11, -drop - 0.1), (0.15, -drop), (0.11, -drop + 0.1), (0.0, -drop + 0.15)], shade
         )
+    elif variant == 4:  # a drum
+        mesh.lathe([(0.24, -drop - 0.12), (0.24, -drop + 0.08)], shade)
+        mesh.lathe([(0.235, -drop + 0.08), (0.235, -drop - 0.12)], shade)
+    elif variant == 5:  # three balls on a bar
+        mesh.box((-0.35, 0.35), (-0.015, 0.015), (-drop + 0.08, -drop + 0.1), style.metal)
+        for x in (-0.3, 0.0, 0.3):
+            ball: list[Interval] = [(0.0, -0.08), (0.06, -0.055), (0.08, 0.0), (0.06, 0.055), (0.0, 0.08)]
+            mesh.lathe([(radius, z - drop) for radius, z in ball], shade, (x, 0.0), 12)
     else:
         mesh.lathe([(0.22, -drop - 0.1), (0.08, -drop + 0.08), (0.0, -drop + 0.09)], style.lacquer)
         mesh.lathe([(0.0, -drop + 0.08), (0.075, -drop + 0.07), (0.215, -drop - 0.1)], shade)

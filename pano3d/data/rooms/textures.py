@@ -271,10 +271,76 @@ def _brick(t: TexturePoints) -> FloatArray:
     return face + (t.second - face) * joint
 
 
+def _waves(t: TexturePoints) -> FloatArray:
+    bend = np.float32(0.22) * np.sin(t.u / t.scale * np.float32(1.9) + t.seed.astype(np.float32))
+    return t.blend(0.5 + (_band(t.v / t.scale + bend, 1.5) - 0.5) * t.fade(t.scale))
+
+
+def _blotches(t: TexturePoints) -> FloatArray:
+    x, y, z = t.p / t.scale
+    share = np.clip(0.5 + 7 * noise(x, y, z, t.seed), 0, 1)
+    return t.blend(0.5 + (share - 0.5) * t.fade(t.scale))
+
+
+def _lattice(t: TexturePoints) -> FloatArray:
+    rising, falling = (t.u + t.v) / t.scale, (t.u - t.v) / t.scale
+    edge = np.minimum(np.abs(rising - np.rint(rising)), np.abs(falling - np.rint(falling)))
+    return t.blend(0.15 + (np.clip(1.4 - edge * 14, 0, 1) - 0.15) * t.fade(t.scale))
+
+
+def _terrazzo(t: TexturePoints) -> FloatArray:
+    """Chips of stone: the nearest of the jittered centres in the cells around colours a point."""
+    x, y = t.u / t.scale, t.v / t.scale
+    i, j = np.floor(x).astype(np.int32), np.floor(y).astype(np.int32)
+    nearest, tint = np.full(len(x), np.inf, np.float32), np.zeros(len(x), np.float32)
+    for right in (-1, 0, 1):
+        for up in (-1, 0, 1):
+            a, b = i + right, j + up
+            cx, cy = a + hash_unit(a, b, t.seed), b + hash_unit(a, b, t.seed + 1)
+            distance = np.square(x - cx) + np.square(y - cy)
+            closer = distance < nearest
+            nearest = np.where(closer, distance, nearest)
+            tint = np.where(closer, hash_unit(a, b, t.seed + 2), tint)
+    share = 0.35 + (np.where(nearest < 0.16, tint, 0.0) - 0.35) * t.fade(t.scale)
+    return t.blend(share.astype(np.float32))
+
+
+def _basket(t: TexturePoints) -> FloatArray:
+    """Parquet of square blocks, their strips turned in every other one."""
+    x, y = t.u / t.scale, t.v / t.scale
+    i, j = np.floor(x).astype(np.int32), np.floor(y).astype(np.int32)
+    across = ((i + j) & 1).astype(bool)
+    strip = np.where(across, y, x) * 4
+    tint = hash_unit(np.floor(strip).astype(np.int32), np.where(across, i, j), t.seed)
+    edge = np.minimum(np.abs(strip - np.rint(strip)) / 4, np.minimum(np.abs(x - np.rint(x)), np.abs(y - np.rint(y))))
+    joint = np.clip(1 - edge * t.scale / np.maximum(np.float32(0.004), t.footprint * 0.5), 0, 1) * t.fade(t.scale / 4)
+    return t.blend(0.1 + 0.8 * tint) * (1 - 0.4 * joint)
+
+
+def _hexagons(t: TexturePoints) -> FloatArray:
+    """Six-sided tiles: the nearer of the centres of two staggered grids owns a point."""
+    x, y = t.u / t.scale, t.v / t.scale / np.float32(np.sqrt(3))
+    i, j = np.rint(x), np.rint(y)
+    k, m = np.floor(x) + np.float32(0.5), np.floor(y) + np.float32(0.5)
+    first = np.square(x - i) + 3 * np.square(y - j)
+    second = np.square(x - k) + 3 * np.square(y - m)
+    is_first = first < second
+    a, b = np.where(is_first, i, k), np.where(is_first, j, m)
+    tint = hash_unit((2 * a).astype(np.int32), (2 * b).astype(np.int32), t.seed)
+    # To the slanted edges, which part the two grids, and to the upright ones, within a grid.
+    edge = np.minimum(np.abs(first - second) / 2, 0.5 - np.abs(x - a))
+    width = np.maximum(np.float32(0.012), t.footprint / t.scale)
+    joint = np.clip(1.3 - edge / width, 0, 1) * t.fade(t.scale)
+    face = t.color * (0.85 + 0.25 * tint)
+    return face + (t.second - face) * joint
+
+
 _TEXTURES: dict[str, Callable[[TexturePoints], FloatArray]] = {
     "plain": _plain, "paint": _paint, "wood": _wood, "planks": _planks, "tiles": _tiles, "fabric": _fabric,
     "stripes": _stripes, "plaid": _plaid, "marble": _marble, "rug": _rug, "picture": _picture, "screen": _screen,
     "spine": _spine, "leaf": _leaf, "dots": _dots, "zigzag": _zigzag, "checker": _checker, "brick": _brick,
+    "waves": _waves, "blotches": _blotches, "lattice": _lattice, "terrazzo": _terrazzo, "basket": _basket,
+    "hexagons": _hexagons,
     "glass": _plain, "mirror": _plain,
 }  # fmt: skip
 

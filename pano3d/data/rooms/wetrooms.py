@@ -8,7 +8,7 @@ from numpy.random import Generator
 from pano3d.data.rooms.family import Family
 from pano3d.data.rooms.materials import Style
 from pano3d.data.rooms.primitives import Interval, ObjectMesh
-from pano3d.data.rooms.storage import fronts
+from pano3d.data.rooms.storage import framed_fronts, fronts
 
 
 def _basin(mesh: ObjectMesh, x: Interval, y: Interval, top: float, depth: float, material: int) -> None:
@@ -50,13 +50,13 @@ def build_kitchen_run(
     counter, sink = ObjectMesh(cell), ObjectMesh(cell)
     depth, height = 0.6, 0.9
     x, y = (-width / 2, width / 2), (-depth / 2, depth / 2)
-    body = style.lacquer if variant != 1 else style.wood_upright
-    top = style.draw_stone() if variant != 2 else style.wood
+    body = style.repaint(style.lacquer if variant != 1 else style.wood_upright)
+    top = style.draw_stone() if variant not in (2, 5) else style.repaint(style.wood)
     place = generator.uniform(x[0] + 0.5, x[1] - 0.5)
     hole = ((place - 0.24, place + 0.24), (-0.17, 0.19))
     _top_with_hole(counter, x, y, (height - 0.04, height), hole, top)
-    counter.box(x, (y[0], y[0] + 0.015), (height, height + (0.1, 0.5, 0.06, 0.3)[variant]), top)
-    metal = style.ceramic if variant == 3 else style.metal
+    counter.box(x, (y[0], y[0] + 0.015), (height, height + (0.1, 0.5, 0.06, 0.3, 0.04, 0.52, 0.2)[variant]), top)
+    metal = style.ceramic if variant in (3, 5) else style.metal
     _basin(sink, hole[0], hole[1], height, 0.17, metal)
     _tap(sink, place, hole[1][0] - 0.04, height, style.metal)
     pieces = [("counter", counter), ("sink", sink)]
@@ -68,6 +68,10 @@ def build_kitchen_run(
         cabinet.box(part, (y[0], y[1] - 0.08), (0, 0.1), style.black)
         cabinet.box(part, (y[0], y[1] - 0.04), (0.1, below), body)
         drawers = bool(generator.random() < 0.4)
+        if variant == 5 and not drawers:
+            framed_fronts(cabinet, part, y[1] - 0.04, (0.11, height - 0.06), 2, body, style.metal)
+            pieces.append(("cabinet", cabinet))
+            continue
         fronts(
             cabinet,
             part,
@@ -80,7 +84,27 @@ def build_kitchen_run(
             drawers,
         )
         pieces.append(("cabinet", cabinet))
-    if variant != 1:
+    if variant == 4:  # two wall cabinets with a hood between them
+        for span in ((x[0], x[0] + width * 0.33), (x[1] - width * 0.33, x[1])):
+            wall = ObjectMesh(cell)
+            wall.box(span, (y[0], y[0] + 0.35), (1.45, 2.2), body)
+            framed_fronts(wall, span, y[0] + 0.35, (1.46, 2.19), 2, body, style.metal)
+            pieces.append(("cabinet", wall))
+        hood = ObjectMesh(cell)
+        hood.box((-0.25, 0.25), (y[0], y[0] + 0.4), (1.6, 1.66), style.metal)
+        hood.box((-0.13, 0.13), (y[0], y[0] + 0.24), (1.66, 2.3), style.metal)
+        pieces.append(("otherfurniture", hood))
+    elif variant == 5:  # high and narrow, along the whole run
+        wall = ObjectMesh(cell)
+        wall.box(x, (y[0], y[0] + 0.3), (1.6, 2.0), body)
+        fronts(wall, x, y[0] + 0.3, (1.6, 2.0), max(2, round(width / 0.6)), 1, body, style.black, True)
+        pieces.append(("cabinet", wall))
+    elif variant == 6:  # nothing above, a tall larder beside
+        larder = ObjectMesh(cell)
+        larder.box((x[1], x[1] + 0.55), (y[0], y[1] - 0.04), (0, 2.1), body)
+        fronts(larder, (x[1], x[1] + 0.55), y[1] - 0.04, (0.06, 2.08), 1, 2, body, style.metal, False)
+        pieces.append(("cabinet", larder))
+    elif variant != 1:
         wall = ObjectMesh(cell)
         span = (x[0], x[0] + width * generator.uniform(0.5, 0.7))
         wall.box(span, (y[0], y[0] + 0.33), (1.42, 2.1), body)
@@ -102,7 +126,7 @@ def build_kitchen_run(
 
 def build_stove(mesh: ObjectMesh, style: Style, generator: Generator, variant: int) -> None:
     front = style.draw_screen(1.0, 1.0, is_on=False)
-    body = style.white if variant == 1 else style.metal
+    body = style.white if variant == 1 else style.repaint(style.metal)
     mesh.box((-0.3, 0.3), (-0.3, 0.27), (0.05, 0.88), body)
     mesh.box((-0.25, 0.25), (0.27, 0.29), (0.2, 0.62), front)
     mesh.box((-0.25, 0.25), (0.29, 0.32), (0.66, 0.68), style.metal)
@@ -114,8 +138,11 @@ def build_stove(mesh: ObjectMesh, style: Style, generator: Generator, variant: i
 def build_refrigerator(mesh: ObjectMesh, style: Style, generator: Generator, variant: int) -> None:
     color = (style.ceramic, style.metal, style.black)[int(generator.integers(3))]
     width, depth, height = generator.uniform(0.6, 0.72), 0.66, generator.uniform(1.6, 1.9)
-    if variant == 2:
+    color = style.repaint(color) if variant > 3 else color
+    if variant in (2, 6):
         width = 0.9
+    elif variant == 5:
+        height, width = generator.uniform(0.8, 1.2), 0.55
     x, y = (-width / 2, width / 2), (-depth / 2, depth / 2)
     if variant == 3:  # rounded, in the palette's colour
         height = 1.45
@@ -132,6 +159,11 @@ def build_refrigerator(mesh: ObjectMesh, style: Style, generator: Generator, var
         doors = [(x, (0.05, split - 0.005)), (x, (split + 0.005, height - 0.01))]
     elif variant == 2:
         doors = [((x[0], -0.004), (0.05, height - 0.01)), ((0.004, x[1]), (0.05, height - 0.01))]
+    elif variant == 6:  # two doors above a drawer
+        low = height * 0.36
+        doors = [((x[0], -0.004), (low, height - 0.01)), ((0.004, x[1]), (low, height - 0.01))]
+        mesh.cushion(x, (y[1] - 0.045, y[1]), (0.05, low - 0.008), color, 0.012, 7)
+        mesh.box((x[0] + 0.1, x[1] - 0.1), (y[1], y[1] + 0.045), (low - 0.08, low - 0.06), style.metal)
     for index, (across, up) in enumerate(doors):
         mesh.cushion(across, (y[1] - 0.045, y[1]), up, color, 0.012, 7)
         edge = across[1] - 0.07 if index == 0 else across[0] + 0.05
@@ -151,7 +183,15 @@ def build_toilet(mesh: ObjectMesh, style: Style, generator: Generator, variant: 
         (0.12, 0.3),
         (0.0, 0.24),
     ]
-    if variant == 1:  # hung on the wall, tank hidden
+    if variant == 3:  # a tall bowl before a low round tank
+        mesh.lathe(
+            [(0.0, 0.36), (0.17, 0.38), (0.18, 0.72), (0.0, 0.76)], style.ceramic, (0, -0.27), stretch=(1.3, 0.7)
+        )
+        mesh.cushion((-0.13, 0.13), (-0.4, 0.1), (0, 0.37), style.ceramic, 0.04)
+    elif variant == 4:  # smooth sides down to the floor, tank in one piece
+        mesh.cushion((-0.18, 0.18), (-0.4, 0.2), (0, 0.4), style.ceramic, 0.08)
+        mesh.cushion((-0.2, 0.2), (-0.42, -0.2), (0.3, 0.7), style.ceramic, 0.07)
+    elif variant == 1:  # hung on the wall, tank hidden
         bowl = [(0.0, 0.12), (0.1, 0.12), (0.17, 0.25), (0.2, 0.38), (0.2, 0.4), (0.14, 0.4), (0.12, 0.3), (0.0, 0.24)]
         mesh.box((-0.12, 0.12), (-0.34, -0.05), (0.14, 0.38), style.ceramic)
         mesh.box((-0.3, 0.3), (-0.42, -0.3), (0, 1.1), style.ceramic)
@@ -183,11 +223,33 @@ def build_vanity(style: Style, generator: Generator, variant: int, cell: float) 
         sink.lathe([(0.13, 0.0), (0.09, 0.1), (0.08, 0.6), (0.12, 0.72)], style.ceramic)
         _tap(sink, 0.0, -0.2, 0.84, style.metal, 0.11)
         return [("sink", sink)]
+    if variant == 3:  # hung on the wall
+        half = generator.uniform(0.22, 0.32)
+        hole = ((-half + 0.06, half - 0.06), (-0.1, 0.16))
+        _top_with_hole(sink, (-half, half), (-0.22, 0.22), (0.74, 0.86), hole, style.ceramic)
+        _basin(sink, *hole, 0.86, 0.11, style.ceramic)
+        _tap(sink, 0.0, -0.16, 0.86, style.metal, 0.12)
+        return [("sink", sink)]
     cabinet = ObjectMesh(cell)
     width = generator.uniform(0.65, 1.1)
+    if variant == 4:  # a basin at one side of a board on legs
+        x, y = (-width / 2, width / 2), (-0.24, 0.24)
+        place = x[0] + 0.27
+        wood = style.repaint(style.wood)
+        cabinet.legs(x, y, (0, 0.78), 0.04, style.repaint(style.black))
+        cabinet.box(x, y, (0.78, 0.82), wood)
+        cabinet.box((x[0] + 0.02, x[1] - 0.02), (y[0] + 0.02, y[1] - 0.02), (0.2, 0.23), wood)
+        cabinet.box((x[0] + 0.04, x[1] - 0.04), (y[0] + 0.02, y[1] - 0.04), (0.5, 0.78), style.repaint(style.lacquer))
+        sink.box((place - 0.22, place + 0.22), (-0.15, 0.19), (0.82, 0.83), style.ceramic)
+        for side in ((place - 0.22, place - 0.205), (place + 0.205, place + 0.22)):
+            sink.box(side, (-0.15, 0.19), (0.83, 0.94), style.ceramic)
+        for side in ((-0.15, -0.135), (0.175, 0.19)):
+            sink.box((place - 0.22, place + 0.22), side, (0.83, 0.94), style.ceramic)
+        _tap(sink, place, -0.2, 0.82, style.metal, 0.12)
+        return [("sink", sink), ("cabinet", cabinet)]
     x, y = (-width / 2, width / 2), (-0.24, 0.24)
     lift = 0.25 if variant == 2 else 0.06
-    body = style.wood_upright if generator.random() < 0.5 else style.lacquer
+    body = style.repaint(style.wood_upright if generator.random() < 0.5 else style.lacquer)
     cabinet.box(x, (y[0], y[1] - 0.03), (lift, 0.68 if variant != 2 else 0.76), body)
     fronts(cabinet, x, y[1] - 0.03, (lift, 0.76), 2, 1, body, style.metal, is_drawer=variant == 2)
     if lift < 0.1:
@@ -225,6 +287,8 @@ def build_bathtub(mesh: ObjectMesh, style: Style, generator: Generator, variant:
     else:
         apron = style.ceramic if variant == 0 else style.draw_wall_tiles()
         rim = 0.07
+        if variant == 3:  # clad in wood, with a wide rim
+            apron, rim = style.repaint(style.wood), 0.13
         mesh.box(x, (y[0], y[0] + rim), (0, height), apron)
         mesh.box(x, (y[1] - rim, y[1]), (0, height), apron)
         mesh.box((x[0], x[0] + rim), y, (0, height), apron)
@@ -234,14 +298,14 @@ def build_bathtub(mesh: ObjectMesh, style: Style, generator: Generator, variant:
             mesh.box(x, (edge, edge + rim), (height, height + 0.012), style.ceramic)
         for edge in (x[0], x[1] - rim):
             mesh.box((edge, edge + rim), y, (height, height + 0.012), style.ceramic)
-    _tap(mesh, x[0] + 0.14, y[0] + 0.03 + 0.02 * variant, height, style.metal, 0.16)
+    _tap(mesh, x[0] + 0.14, y[0] + 0.03 + 0.02 * min(variant, 2), height, style.metal, 0.16)
 
 
 def build_shower_curtain(mesh: ObjectMesh, style: Style, generator: Generator, variant: int) -> None:
     """A curtain on a rail along the front edge of the tub, drawn partly aside."""
     width = 1.6
-    share = (0.55, 0.8, 0.4)[variant]
-    folds = (9, 12, 7)[variant]
+    share = (0.55, 0.8, 0.4, 0.95)[variant] * style.vary(1, 0.8, 1.05)
+    folds = (9, 12, 7, 16)[variant]
     u = np.linspace(0, 1, folds * 8)
     v = np.linspace(0, 1, 9)
     points = np.empty((len(v), len(u), 3))
@@ -252,10 +316,10 @@ def build_shower_curtain(mesh: ObjectMesh, style: Style, generator: Generator, v
     mesh.tube([(-width / 2, 0, 1.98), (width / 2, 0, 1.98)], 0.014, style.metal)
 
 
-STOVE = Family("stove", "otherfurniture", build_stove, 2)
-REFRIGERATOR = Family("refrigerator", "refridgerator", build_refrigerator, 4)
-TOILET = Family("toilet", "toilet", build_toilet, 3)
-BATHTUB = Family("bathtub", "bathtub", build_bathtub, 3)
-SHOWER_CURTAIN = Family("shower curtain", "shower curtain", build_shower_curtain, 3)
-KITCHEN_RUN_VARIANTS = 4
-VANITY_VARIANTS = 3
+STOVE = Family("stove", "otherfurniture", build_stove, 2, is_stretched_up=False)
+REFRIGERATOR = Family("refrigerator", "refridgerator", build_refrigerator, 4, extra=3)
+TOILET = Family("toilet", "toilet", build_toilet, 3, extra=2)
+BATHTUB = Family("bathtub", "bathtub", build_bathtub, 3, extra=1)
+SHOWER_CURTAIN = Family("shower curtain", "shower curtain", build_shower_curtain, 3, extra=1, is_stretched_up=False)
+KITCHEN_RUN_VARIANTS, KITCHEN_RUN_EXTRA = 4, 3
+VANITY_VARIANTS, VANITY_EXTRA = 3, 2
