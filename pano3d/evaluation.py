@@ -24,7 +24,7 @@ from pano3d.data.archive import Frame, SceneArchive, read_scene
 from pano3d.data.frames import fit_frame
 from pano3d.data.label_spaces import label_space
 from pano3d.data.preparation import file_digest
-from pano3d.data.sampling import spread_views
+from pano3d.data.sampling import sample_connected_views, spread_views
 from pano3d.files import write_whole
 from pano3d.metrics.protocols.catalogue import Piece, ProtocolConfig, ProtocolScores, pool, with_label_space
 from pano3d.metrics.protocols.catalogue import score_scene as score_protocol
@@ -39,20 +39,24 @@ from pano3d.types import VOID, ConfigError, DataError, PanopticScene
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """split: scenes to score. views: frames per scene, spread evenly (all, where it has fewer). workers: processes on
-    the CPU, 0 = one per core; where there are GPUs, each has one. examples: scenes whose predictions are kept for
-    pictures. scene: how masks become segments."""
+    """split: scenes to score. views: frames per scene (all, where it has fewer), spread evenly, or, with a
+    minimum_overlap above 0, a set in which every frame shares that part of its pixels with one before it, as training
+    draws them. workers: processes on the CPU, 0 = one per core; where there are GPUs, each has one. examples: scenes
+    whose predictions are kept for pictures. scene: how masks become segments."""
 
     split: str
     views: int
     workers: int
     examples: int
+    minimum_overlap: float = 0.0
     scene: SceneConfig = field(default_factory=SceneConfig)
     scores: SceneScoresConfig = field(default_factory=SceneScoresConfig)
 
     def __post_init__(self) -> None:
         if self.views < 1 or self.workers < 0 or self.examples < 0:
             raise ConfigError("evaluation: views must be 1 or more, workers and examples 0 or more")
+        if not 0 <= self.minimum_overlap <= 1:
+            raise ConfigError(f"evaluation: minimum_overlap {self.minimum_overlap}; expected a share from 0 to 1")
 
 
 @dataclass(frozen=True)
@@ -67,10 +71,14 @@ class SceneViews:
         return np.stack([frame.color for frame in self.frames])
 
 
-def load_views(path: Path, count: int, width: int, height: int) -> SceneViews:
-    """`count` evenly spread frames of an archive, brought to the network's size."""
+def load_views(path: Path, count: int, width: int, height: int, minimum_overlap: float = 0.0) -> SceneViews:
+    """`count` frames of an archive, brought to the network's size: evenly spread ones, or, with a minimum_overlap above
+    0, a connected set, the same in every call."""
     archive = read_scene(path)
     chosen = spread_views(len(archive), count)
+    if minimum_overlap > 0:
+        fixed = np.random.default_rng(0)
+        chosen = np.sort(sample_connected_views(archive.overlap, len(chosen), fixed, minimum_overlap))
     return SceneViews(archive, [fit_frame(archive.frame(int(view)), width, height) for view in chosen])
 
 
@@ -191,14 +199,15 @@ def score_protocols(
     """
     labels = read_description(folder).config.label_space
     chosen, notes = zip(*(with_label_space(protocol, labels) for protocol in protocols))
-    views = f"views here: {config.views} evenly spread ones of every scene, reconstructed together"
+    selection = f"ones that share {config.minimum_overlap:g}" if config.minimum_overlap else "evenly spread ones"
+    note = f"views here: {config.views} {selection} of every scene, reconstructed together"
     pieces: dict[int, list[Piece]] = {}
     for number, each in _side_by_side(folder, paths, config, functools.partial(_protocols_in_worker, chosen), devices):
         pieces[number] = each
         on_done(1)
     in_order = [pieces[number] for number in range(len(paths))]
     return [
-        pool(protocol, [each[index] for each in in_order], [views, *notes[index]])
+        pool(protocol, [each[index] for each in in_order], [note, *notes[index]])
         for index, protocol in enumerate(chosen)
     ]
 
@@ -207,7 +216,8 @@ def evaluate_scene(
     reconstructor: Reconstructor, path: Path, config: EvaluationConfig
 ) -> tuple[SceneScores, PanopticScene, SceneViews]:
     """Predict and score one archive."""
-    views = load_views(path, config.views, reconstructor.image_width, reconstructor.image_height)
+    width, height = reconstructor.image_width, reconstructor.image_height
+    views = load_views(path, config.views, width, height, config.minimum_overlap)
     scene = reconstructor.reconstruct(views.colors)
     truth = truth_of(views, reconstructor.labels.name)
     return score_scene(prediction_of(scene), truth, config.scores), scene, views
@@ -277,7 +287,8 @@ def _score_in_worker(path: Path, config: EvaluationConfig) -> EvaluatedScene:
 
 
 def _protocols_in_worker(protocols: Sequence[ProtocolConfig], path: Path, config: EvaluationConfig) -> list[Piece]:
-    views = load_views(path, config.views, _worker[0].image_width, _worker[0].image_height)
+    width, height = _worker[0].image_width, _worker[0].image_height
+    views = load_views(path, config.views, width, height, config.minimum_overlap)
     prediction = prediction_of(_worker[0].reconstruct(views.colors))
     truth = truth_of(views, _worker[0].labels.name)
     return [score_protocol(protocol, prediction, truth) for protocol in protocols]
@@ -289,7 +300,7 @@ def _scene_key(folder: Path, path: Path, config: EvaluationConfig) -> str:
         {
             "weights": read_description(folder).weights_sha256,
             "archive": file_digest(path),
-            "settings": {name: getattr(config, name) for name in ("views", "scene", "scores")},
+            "settings": {name: getattr(config, name) for name in ("views", "minimum_overlap", "scene", "scores")},
             "source": _source_digest(),
         }
     )

@@ -7,11 +7,12 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from pano3d.data.archive import write_scene
-from pano3d.evaluation import EvaluatedScene, EvaluationConfig, evaluate_scenes, evaluation_devices
+from pano3d.evaluation import EvaluatedScene, EvaluationConfig, evaluate_scenes, evaluation_devices, load_views
 from pano3d.metrics.scene_scores import plain_scene
 from pano3d.types import Pano3DError
 from tests.data.scenes import make_scene
@@ -27,6 +28,26 @@ def marked(finished: Path) -> list[str]:
     for file in files:
         file.write_text(json.dumps(json.loads(file.read_text()) | {"seconds": -1.0}))
     return [file.name for file in files]
+
+
+def test_views_are_spread_or_a_connected_set(tmp_path: Path) -> None:
+    frames = 9
+    content = make_scene("scene", views=frames, height=32, width=48)
+    near = np.abs(np.subtract.outer(np.arange(frames), np.arange(frames)))
+    overlap = np.where(near <= 1, 0.5, 0.1).astype(np.float16)
+    path = tmp_path / "scene.zip"
+    write_scene(path, dataclasses.replace(content, overlap=overlap))
+    names = [frame.name for frame in content.frames]
+
+    def chosen(minimum_overlap: float) -> list[int]:
+        return [names.index(frame.name) for frame in load_views(path, 3, 48, 32, minimum_overlap).frames]
+
+    assert chosen(0.0) == [0, 4, 8]
+    first = chosen(0.3)
+    assert list(np.diff(first)) == [1, 1]
+    assert chosen(0.3) == first
+    with pytest.raises(Pano3DError, match=r"minimum_overlap 1\.5; expected a share from 0 to 1"):
+        dataclasses.replace(CONFIG, minimum_overlap=1.5)
 
 
 def test_it_goes_on_after_the_finished_scenes(tmp_path: Path) -> None:

@@ -45,6 +45,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "those; may be repeated",
     )
     parser.add_argument("--views", type=int, default=8, help="frames per scene, evenly spread (default: %(default)s)")
+    parser.add_argument(
+        "--overlap",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="instead of evenly spread frames a set in which every frame shares this part of its pixels with one "
+        "before it, as training draws them (default: spread)",
+    )
     parser.add_argument("--workers", type=int, default=0, help="processes; 0 = one per core (default: %(default)s)")
     parser.add_argument(
         "--recolor",
@@ -69,7 +77,7 @@ def main(args: argparse.Namespace) -> int:
     """Score every archive, print the totals."""
     if not 0 <= args.flatten <= 1:
         raise ConfigError(f"--flatten {args.flatten}: expected a share from 0 to 1")
-    evaluation = EvaluationConfig("given", args.views, args.workers, examples=0)
+    evaluation = EvaluationConfig("given", args.views, args.workers, examples=0, minimum_overlap=args.overlap)
     protocols = [_protocol(name) for name in args.protocol]
     paths = _archives(args.scenes)
     folder = find_model(args.model)
@@ -83,9 +91,10 @@ def main(args: argparse.Namespace) -> int:
             paths = _changed(paths, Path(folder_of_copies), args.flatten, args.recolor, args.seed)
         content = _scored(folder, paths, evaluation, protocols, labels, args.seed)
     changes = [f"flattened by {args.flatten}"] * bool(args.flatten) + ["recolored"] * args.recolor
+    changes += [f"frames that share {args.overlap:g}"] * bool(args.overlap)
     print(", ".join([f"{len(paths)} scenes", *changes, f"{args.views} views each"]))
     if args.output:
-        content.update(scenes=len(paths), flattened=args.flatten, recolored=args.recolor)
+        content.update(scenes=len(paths), flattened=args.flatten, recolored=args.recolor, minimum_overlap=args.overlap)
         write_whole(args.output, f"{json.dumps(content, indent=1, sort_keys=True, allow_nan=False)}\n".encode())
     return 0
 

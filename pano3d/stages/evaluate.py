@@ -111,7 +111,8 @@ def run(params: Path, data: Path, start: Path, model: Path, control: Path, outpu
 def write_example(target: Path, folder: Path, path: Path, evaluation: EvaluationConfig) -> None:
     """Prediction and truth of one scene as arrays, for the report's pictures and point clouds."""
     reconstructor = load_reconstructor(folder, evaluation.scene, evaluation_devices()[0])
-    views = load_views(path, evaluation.views, reconstructor.image_width, reconstructor.image_height)
+    width, height = reconstructor.image_width, reconstructor.image_height
+    views = load_views(path, evaluation.views, width, height, evaluation.minimum_overlap)
     scene = reconstructor.reconstruct(views.colors)
     truth = truth_of(views, reconstructor.labels.name)
     target.parent.mkdir(parents=True, exist_ok=True)

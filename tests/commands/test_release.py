@@ -66,6 +66,7 @@ def test_the_card_says_what_a_reader_needs(released):
         "one core, 3 s",
         "Apache-2.0",
         "| 8 |",
+        "| 4, sharing 0.3 |",
         "| wall |",
         "PQ scene",
     ):

@@ -39,6 +39,23 @@ def test_totals_and_scenes_are_those_of_evaluate(tmp_path: Path, capsys: pytest.
     assert "3 scenes, 2 views each" in capsys.readouterr().out
 
 
+def test_frames_that_share_enough_are_scored_when_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, path, out = write_small_model(tmp_path / "model"), tmp_path / "scene.zip", tmp_path / "metrics.json"
+    overlap = np.full((5, 5), 0.1, np.float16)
+    overlap[:2, :2] = 0.9
+    overlap[3:, 3:] = 0.9
+    write_scene(path, dataclasses.replace(make_scene("scene", views=5, height=32, width=48), overlap=overlap))
+    words = ["score", model, path, "-o", out, "--views", 2, "--workers", 1, "--overlap", 0.5]
+    assert cli.main([str(word) for word in words]) == 0
+    assert "1 scenes, frames that share 0.5, 2 views each" in capsys.readouterr().out
+    metrics = json.loads(out.read_text())
+    assert metrics["minimum_overlap"] == 0.5
+    reconstructor = load_reconstructor(model, SceneConfig(), torch.device("cpu"))
+    mine, _, views = evaluate_scene(reconstructor, path, EvaluationConfig("given", 2, 1, 0, minimum_overlap=0.5))
+    assert metrics["per_scene"][0]["values"] == plain_scene(mine)["values"]
+    assert [frame.name for frame in views.frames] != [read_scene(path).frame(k).name for k in (0, 4)]
+
+
 @pytest.mark.parametrize(("flatten", "recolor"), [(0.0, True), (0.7, False), (0.7, True)])
 def test_changed_scenes_are_scored_in_their_new_colours(tmp_path: Path, flatten: float, recolor: bool) -> None:
     model, paths, out = write_small_model(tmp_path / "model"), archives(tmp_path / "scenes"), tmp_path / "metrics.json"

@@ -3,24 +3,64 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
 from dataclasses import replace
 from itertools import pairwise, product
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.ndimage import maximum_filter, minimum_filter
 
 from pano3d.data.archive import SceneContent, read_scene, write_scene
-from pano3d.data.rooms import QUALITIES, RoomsConfig, SplitSizes, generate_scene, scene_names
+from pano3d.data.rooms import (
+    QUALITIES,
+    RoomsConfig,
+    SplitSizes,
+    decor,
+    generate_scene,
+    scene_names,
+    seating,
+    storage,
+    tables,
+    wetrooms,
+)
 from pano3d.data.rooms.family import Family
 from pano3d.data.rooms.generate import pixels_alike
 from pano3d.data.rooms.layout import ROOM_KINDS, plan_room
-from pano3d.data.rooms.materials import RESERVED_CLOTHS, Style
+from pano3d.data.rooms.materials import (
+    FLOORS,
+    KINDS,
+    RESERVED_CLOTHS,
+    RESERVED_FLOORS,
+    RESERVED_WALLS,
+    WALLS,
+    Material,
+    MaterialTable,
+    Style,
+)
+from pano3d.data.rooms.primitives import ObjectMesh
 from pano3d.data.rooms.sensor import sense_depth
+from pano3d.data.rooms.shell import (
+    CEILING_LAMP_EXTRA,
+    CEILING_LAMP_VARIANTS,
+    DOOR_EXTRA,
+    DOOR_VARIANTS,
+    FLAT_CEILING_LAMPS,
+    WINDOW_EXTRA,
+    WINDOW_VARIANTS,
+    Opening,
+    build_ceiling_lamp,
+    build_door,
+    build_window,
+)
+from pano3d.data.rooms.textures import albedo
 from pano3d.types import ConfigError
+
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 CONFIG = RoomsConfig(SplitSizes(6, 2, 2), SplitSizes(4, 3, 3), 64, 48, "fast", 0.06)
 
@@ -57,7 +97,7 @@ def test_wall_and_floor_are_one_stuff_segment_each(room: SceneContent) -> None:
 
 def test_views_agree_where_they_see_the_same_segment(room: SceneContent) -> None:
     """Lift the pixels of one frame into its neighbour: where it shows the same segment, the depth lies within 2 % of
-    the depths round that pixel."""
+    the depths round that pixel, unless the segment hides that part of itself."""
     agreeing, tested = 0, 0
     for a, b in pairwise(room.frames):
         assert a.depth_exact_mm is not None
@@ -77,7 +117,7 @@ def test_views_agree_where_they_see_the_same_segment(room: SceneContent) -> None
         fits = (depth > 0.98 * low[y, x]) & (depth < 1.02 * high[y, x])
         agreeing += int(fits[same].sum())
     assert tested > 300
-    assert agreeing > 0.9 * tested
+    assert agreeing > 0.85 * tested
 
 
 def test_poses_are_rigid_and_inside(room: SceneContent) -> None:
@@ -149,19 +189,135 @@ def test_names_follow_the_split_sizes() -> None:
 
 
 def test_last_variant_is_kept_for_validation_and_test() -> None:
-    family = Family("chair", "chair", lambda mesh, style, generator, variant: None, 4)
+    family = Family("chair", "chair", lambda mesh, style, generator, variant: None, 4, extra=2)
     generator = np.random.default_rng(0)
-    assert {family.draw_variant(generator, False) for _ in range(200)} == {0, 1, 2}
+    assert {family.draw_variant(generator, False) for _ in range(200)} == {0, 1, 2, 4, 5}
     assert {family.draw_variant(generator, True) for _ in range(200)} == {0, 1, 2, 3}
 
 
-def test_reserved_cloths_never_reach_training() -> None:
-    kinds = {}
+def test_reserved_looks_never_reach_training() -> None:
+    kinds: dict[bool, set[str]] = {}
     for held_out in (False, True):
-        styles = [Style(np.random.default_rng(k), held_out) for k in range(20)]
-        kinds[held_out] = {material.kind for style in styles for material in style.table.materials}
-    assert not kinds[False] & set(RESERVED_CLOTHS)
-    assert kinds[True] & set(RESERVED_CLOTHS)
+        kinds[held_out] = set()
+        for seed in range(40):
+            style = Style(np.random.default_rng(seed), held_out)
+            for _ in range(3):
+                style.draw_floor(is_wet=False)
+                style.draw_wall(is_accent=True)
+            kinds[held_out] |= {material.kind for material in style.table.materials}
+    reserved = {*RESERVED_CLOTHS, *RESERVED_FLOORS, *RESERVED_WALLS} - {*FLOORS, *WALLS}
+    new = {"waves", "blotches", "lattice", "terrazzo", "basket", "hexagons"}
+    assert reserved == {"zigzag", "dots", "checker", "brick"}
+    assert not kinds[False] & reserved
+    assert new <= kinds[False]
+    assert reserved <= kinds[True]
+    assert not kinds[True] & new
+
+
+def test_held_out_rooms_are_those_of_generator_version_2() -> None:
+    """New looks of training rooms must not move the rooms that scores are compared on. The golden values are those of
+    this generator before there were any."""
+    golden = json.loads((GOLDEN / "rooms_held_out_plans.json").read_text())
+    for index, expected in enumerate(golden):
+        plan = plan_room(ROOM_KINDS[index], np.random.default_rng(index), True, 0.35)
+        assert [placed.source_class for placed in plan.objects] == [row["class"] for row in expected["objects"]]
+        for placed, row in zip(plan.objects, expected["objects"], strict=True):
+            np.testing.assert_allclose(placed.scan_from_object[:3, 3], row["place"], atol=1e-5)
+            np.testing.assert_allclose(np.stack(placed.mesh.bounds()), row["bounds"], atol=1e-5)
+        assert [material.kind for material in plan.style.table.materials] == expected["materials"]
+        colors = [material.color for material in plan.style.table.materials]
+        np.testing.assert_allclose(colors, expected["colors"], atol=1e-5)
+
+
+FAMILIES = [value for room in (decor, seating, storage, tables, wetrooms) for value in vars(room).values()
+            if isinstance(value, Family)]  # fmt: skip
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_every_shape_can_be_built_and_no_two_are_alike(family: Family) -> None:
+    shapes = []
+    for variant in range(family.variants + family.extra):
+        mesh = ObjectMesh(0.35)
+        style = Style(np.random.default_rng(1), is_held_out=variant < family.variants)
+        family.build(mesh, style, np.random.default_rng(2), variant)
+        arrays = mesh.arrays()
+        assert np.isfinite(arrays.vertices).all()
+        assert arrays.material.max() < len(style.table.materials)
+        np.testing.assert_allclose(np.linalg.norm(arrays.normals, axis=1), 1, atol=1e-4)
+        low, high = mesh.bounds()
+        assert (high - low < [3.2, 3.2, 2.3]).all()
+        shapes.append(arrays.vertices.tobytes())
+    if family.extra:
+        assert len(set(shapes)) == len(shapes)
+
+
+def test_openings_lamps_kitchens_and_curtains_have_their_extra_shapes() -> None:
+    style = Style(np.random.default_rng(0), is_held_out=False)
+    counts = {"door": DOOR_VARIANTS + DOOR_EXTRA, "window": WINDOW_VARIANTS + WINDOW_EXTRA}
+    for kind, count in counts.items():
+        seen = set()
+        for variant in range(count):
+            mesh = ObjectMesh(0.35)
+            opening = Opening(kind, 0, (0.5, 1.9), (0.9, 2.1) if kind == "window" else (0.0, 2.0), variant)  # type: ignore[arg-type]
+            if kind == "window":
+                build_window(mesh, style, opening)
+            else:
+                build_door(mesh, style, np.random.default_rng(1), opening)
+            glass = (mesh.arrays().material == style.glass).any()
+            assert glass == opening.is_glazed
+            seen.add((mesh.arrays().vertices.tobytes(), variant if kind == "window" else 0))
+        assert len(seen) == count
+    lamps = []
+    for variant in range(CEILING_LAMP_VARIANTS + CEILING_LAMP_EXTRA):
+        mesh = ObjectMesh(0.35)
+        build_ceiling_lamp(mesh, style, variant, 0.4)
+        lamps.append(mesh.arrays().vertices.tobytes())
+        # The light of plan.lamps is put where the lamp is.
+        assert (float(mesh.bounds()[0][2]) > -0.2) == (variant in FLAT_CEILING_LAMPS)
+    assert len(set(lamps)) == len(lamps)
+    for variant in range(wetrooms.KITCHEN_RUN_VARIANTS + wetrooms.KITCHEN_RUN_EXTRA):
+        pieces = wetrooms.build_kitchen_run(style, np.random.default_rng(2), 2.4, variant, 0.35)
+        assert {"counter", "sink", "cabinet"} <= {name for name, _ in pieces}
+    for variant in range(decor.CURTAIN_VARIANTS + decor.CURTAIN_EXTRA):
+        cloths = decor.build_curtains(style, np.random.default_rng(3), 1.5, (0.9, 2.1), variant, 0.35)
+        for mesh in cloths:
+            low, high = mesh.bounds()
+            assert -1.2 < low[0] < high[0] < 1.2
+            assert low[2] >= 0
+
+
+def test_stretched_furniture_keeps_its_normals() -> None:
+    mesh = ObjectMesh(0.2)
+    mesh.lathe([(0.1, 0.0), (0.4, 0.3), (0.2, 0.9)], 0, segments=64)
+    mesh.stretch(2.0, 0.5, 1.5)
+    arrays = mesh.arrays()
+    corner = arrays.vertices[arrays.triangles]
+    face = np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
+    face /= np.linalg.norm(face, axis=1, keepdims=True)
+    shading = arrays.normals[arrays.triangles].mean(1)
+    shading /= np.linalg.norm(shading, axis=1, keepdims=True)
+    smooth = np.abs(corner[:, :, 2] - 0.45).min(1) > 0.3
+    assert (np.einsum("tk,tk->t", face, shading)[smooth] > 0.93).all()
+    np.testing.assert_allclose(mesh.bounds()[1], [0.8, 0.2, 1.35], atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("glass", "mirror", "plain", "picture", "rug")])
+def test_textures_show_their_pattern_near_and_a_calm_face_from_afar(kind: str) -> None:
+    first, second = (0.2, 0.3, 0.4), (0.7, 0.6, 0.5)
+    table = MaterialTable()
+    table.add(Material(kind, first, second, 0.2, (1.0, 1.0), seed=77))
+    points = np.random.default_rng(4).uniform(-1, 1, (4000, 3)).astype(np.float32)
+    axis, row = np.full(4000, 1, np.int32), np.zeros(4000, np.int32)
+    near, far = (
+        albedo(points, axis, row, np.full(4000, footprint, np.float32), table.columns()) for footprint in (0.002, 2.0)
+    )
+    assert np.isfinite(near).all()
+    assert near.min() >= 0
+    assert near.max() <= 0.95
+    assert near.std(0).max() > 0.003
+    assert np.abs(near.mean(0) - far.mean(0)).max() < 0.15
+    if kind in ("waves", "blotches", "lattice"):
+        assert far.std(0).max() < 0.01 < near.std(0).max()
 
 
 def test_furniture_does_not_stand_in_furniture() -> None:

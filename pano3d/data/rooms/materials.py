@@ -255,7 +255,9 @@ class Style:
 
     def draw_cloth(self, first: str, second: str) -> int:
         kind = self._pick(CLOTHS, RESERVED_CLOTHS, TRAINING_CLOTHS)
-        scale = {"fabric": 0.05, "stripes": 0.12, "plaid": 0.2, "zigzag": 0.16}.get(kind, 0.14) * self.vary(1, 0.6, 2)
+        scale = {"fabric": 0.05, "stripes": 0.12, "plaid": 0.2, "zigzag": 0.16}.get(kind, 0.14) * self.vary(
+            1.0, 0.6, 2.0
+        )
         seed = int(self._generator.integers(1 << 16))
         share = 0.75 if kind == "fabric" else self.vary(0.25, 0.0, 0.5)
         color = linear(first)
@@ -276,7 +278,7 @@ class Style:
         seed = int(self._generator.integers(1 << 16))
         p = draw_palette(self._generator) if self._is_new() else self.palette
         if kind in ("planks", "basket", "wood"):
-            scale = {"basket": 0.4}.get(kind, 0.16) * self.vary(1, 0.6, 1.6)
+            scale = {"basket": 0.4}.get(kind, 0.16) * self.vary(1.0, 0.6, 1.6)
             return self.add(Material(kind, linear(p.wood), linear(p.wood_dark), scale, seed=seed, gloss=0.04))
         if kind == "fabric":
             grey = mix(linear(p.cloth_second, 0.7), (0.25, 0.24, 0.22), 0.6)
@@ -289,7 +291,7 @@ class Style:
         if kind in ("terrazzo", "marble", "paint"):
             second = mix(linear(p.accent), light, 0.4)
             return self.add(Material(kind, light, second, self.vary(0.2, 0.08, 0.4), seed=seed, gloss=0.05))
-        scale = 0.35 * self.vary(1, 0.5, 1.7)
+        scale = 0.35 * self.vary(1.0, 0.5, 1.7)
         return self.add(Material(kind, light, (0.3, 0.29, 0.27), scale, seed=seed, gloss=0.05))
 
     def draw_wall(self, is_accent: bool) -> int:
@@ -298,7 +300,7 @@ class Style:
         kind = self._pick(WALLS, RESERVED_WALLS, TRAINING_WALLS) if is_accent else "paint"
         seed = int(self._generator.integers(1 << 16))
         scale = {"stripes": 0.3, "dots": 0.35, "brick": 0.22}.get(kind, 0.1 if self.is_held_out else 0.28)
-        scale *= self.vary(1, 0.5, 1.8)
+        scale *= self.vary(1.0, 0.5, 1.8)
         second = (0.55, 0.52, 0.48) if kind == "brick" else linear(p.wall, 0.92)
         return self.add(Material(kind, base, second, scale, seed=seed))
 
@@ -308,7 +310,7 @@ class Style:
         )
         seed = int(self._generator.integers(1 << 16))
         kind = "hexagons" if self._is_new() else "tiles"
-        scale = 0.2 * self.vary(1, 0.5, 2)
+        scale = 0.2 * self.vary(1.0, 0.5, 2.0)
         return self.add(Material(kind, light, (0.6, 0.6, 0.58), scale, seed=seed, gloss=0.05))
 
     def draw_stone(self) -> int:

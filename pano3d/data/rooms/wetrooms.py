@@ -304,7 +304,7 @@ def build_bathtub(mesh: ObjectMesh, style: Style, generator: Generator, variant:
 def build_shower_curtain(mesh: ObjectMesh, style: Style, generator: Generator, variant: int) -> None:
     """A curtain on a rail along the front edge of the tub, drawn partly aside."""
     width = 1.6
-    share = (0.55, 0.8, 0.4, 0.95)[variant] * style.vary(1, 0.8, 1.05)
+    share = (0.55, 0.8, 0.4, 0.95)[variant] * style.vary(1.0, 0.8, 1.05)
     folds = (9, 12, 7, 16)[variant]
     u = np.linspace(0, 1, folds * 8)
     v = np.linspace(0, 1, 9)
