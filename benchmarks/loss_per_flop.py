@@ -2,10 +2,11 @@
 
     python -m benchmarks.loss_per_flop data/prepared/rooms [--backbone must3r_tiny_coarse] [--tflop 12] [--only narrow]
 
-Every variant is trained from nothing by the stage `geometry_init`, on the same rooms, until it has used up `--tflop` of
-matrix products, forward and backward, the optimiser's included (counted over its first steps), and scored on the
-validation rooms. A step sees photos of rooms seldom seen before, so the mean loss of the last tenth of the steps speaks
-of new rooms too. One thread; start several with their own `--only` to use more cores.
+Every variant is trained from nothing by the stage `geometry_init`, at the rate and with the sets of
+`params/experiment/rooms_released_coarse.yaml` where its name says nothing else, on the same rooms, until it has used up
+`--tflop` of matrix products, forward and backward, the optimiser's included (counted over its first steps), and scored
+on the validation rooms. A step sees photos of rooms seldom seen before, so the mean loss of the last tenth of the steps
+speaks of new rooms too. One thread; start several with their own `--only` to use more cores.
 """
 
 from __future__ import annotations
@@ -108,8 +109,8 @@ def main() -> None:
     parser.add_argument("--override", nargs="*", default=[], help="of params, for all variants")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    base = [f"backbone={chosen.backbone}", *_rate(1e-3), f"{_OPTIMIZER}.panoptic=0.0", *chosen.override]
-    base += ["geometry_init.training.loader.views=[2,4,4]"]
+    base = [f"backbone={chosen.backbone}", *_rate(1e-3), "geometry_init.training.loader.views=[2,4,4]"]
+    base += chosen.override
     paths = split_paths(chosen.data, "validation")
     names = [name for name in VARIANTS if not chosen.only or name.startswith(tuple(chosen.only))]
     if not names:

@@ -252,7 +252,7 @@ def test_every_shape_can_be_built_and_no_two_are_alike(family: Family) -> None:
 
 
 def test_openings_lamps_kitchens_and_curtains_have_their_extra_shapes() -> None:
-    style = Style(np.random.default_rng(0), is_held_out=False)
+    style = Style(np.random.default_rng(0), is_held_out=True)  # repaints nothing: what differs does so by its shape
     counts = {"door": DOOR_VARIANTS + DOOR_EXTRA, "window": WINDOW_VARIANTS + WINDOW_EXTRA}
     for kind, count in counts.items():
         seen = set()
@@ -265,7 +265,8 @@ def test_openings_lamps_kitchens_and_curtains_have_their_extra_shapes() -> None:
                 build_door(mesh, style, np.random.default_rng(1), opening)
             glass = (mesh.arrays().material == style.glass).any()
             assert glass == opening.is_glazed
-            seen.add((mesh.arrays().vertices.tobytes(), variant if kind == "window" else 0))
+            # A window of the same bars may differ by the colour of its frame.
+            seen.add((mesh.arrays().vertices.tobytes(), mesh.arrays().material.tobytes()))
         assert len(seen) == count
     lamps = []
     for variant in range(CEILING_LAMP_VARIANTS + CEILING_LAMP_EXTRA):
@@ -275,15 +276,44 @@ def test_openings_lamps_kitchens_and_curtains_have_their_extra_shapes() -> None:
         # The light of plan.lamps is put where the lamp is.
         assert (float(mesh.bounds()[0][2]) > -0.2) == (variant in FLAT_CEILING_LAMPS)
     assert len(set(lamps)) == len(lamps)
+    kitchens, curtains = set(), set()
     for variant in range(wetrooms.KITCHEN_RUN_VARIANTS + wetrooms.KITCHEN_RUN_EXTRA):
         pieces = wetrooms.build_kitchen_run(style, np.random.default_rng(2), 2.4, variant, 0.35)
         assert {"counter", "sink", "cabinet"} <= {name for name, _ in pieces}
+        heights = [(mesh.bounds()[0][2], mesh.bounds()[1][2]) for name, mesh in pieces if name == "cabinet"]
+        has_larder = any(low < 0.01 and high > 2 for low, high in heights)
+        hangs = sum(low > 1.3 for low, _ in heights)
+        assert (has_larder, hangs) == {1: (False, 0), 4: (False, 2), 6: (True, 0)}.get(variant, (False, 1))
+        kitchens.add(tuple(mesh.arrays().vertices.tobytes() for _, mesh in pieces))
+    assert len(kitchens) == wetrooms.KITCHEN_RUN_VARIANTS + wetrooms.KITCHEN_RUN_EXTRA
     for variant in range(decor.CURTAIN_VARIANTS + decor.CURTAIN_EXTRA):
         cloths = decor.build_curtains(style, np.random.default_rng(3), 1.5, (0.9, 2.1), variant, 0.35)
         for mesh in cloths:
             low, high = mesh.bounds()
             assert -1.2 < low[0] < high[0] < 1.2
             assert low[2] >= 0
+        curtains.add(tuple(mesh.arrays().vertices.tobytes() for mesh in cloths))
+    assert len(curtains) == decor.CURTAIN_VARIANTS + decor.CURTAIN_EXTRA
+
+
+def test_curtains_are_tied_and_gathered() -> None:
+    style = Style(np.random.default_rng(0), is_held_out=True)
+    cloths = [
+        decor.build_curtains(style, np.random.default_rng(3), 1.5, (0.9, 2.1), variant, 0.35)[1].arrays().vertices
+        for variant in range(decor.CURTAIN_VARIANTS + decor.CURTAIN_EXTRA)
+        if variant != 1  # may be one cloth
+    ]
+    straight, tied = cloths[0], cloths[4]
+
+    def width(cloth: np.ndarray, share: float) -> float:
+        height = cloth[:, 2].min() + share * np.ptp(cloth[:, 2])
+        return float(np.ptp(cloth[np.abs(cloth[:, 2] - height) < 0.15, 0]))
+
+    assert width(tied, 0.4) < 0.6 * width(tied, 1.0)
+    assert width(straight, 0.4) > 0.9 * width(straight, 1.0)
+    # As many columns as folds times eight: nine folds against five.
+    columns = [len(np.unique(np.round(cloth[np.isclose(cloth[:, 2], cloth[:, 2].max()), 0], 4))) for cloth in cloths]
+    assert columns[3] > 1.5 * columns[0]
 
 
 def test_stretched_furniture_keeps_its_normals() -> None:
