@@ -44,13 +44,16 @@ def test_full_size_presets(dataset: str, backbone: str) -> None:
 @pytest.mark.parametrize(
     ("dataset", "own_experiment"), [("rooms", False), *((dataset, own) for dataset in STEPS for own in (False, True))]
 )
-def test_only_generated_rooms_are_dyed_and_flattened(dataset: str, own_experiment: bool, backbone: str) -> None:
+def test_only_generated_rooms_are_dyed_flattened_and_patterned(
+    dataset: str, own_experiment: bool, backbone: str
+) -> None:
     experiment = [f"experiment={dataset}_{backbone}"] if own_experiment else []
     words = [f"dataset={dataset}", f"backbone={backbone}_tiny", *experiment]
     value = config.compose(ROOT / "params", words)
     stages = [value[stage]["training"] for stage in ("geometry_init", "joint_finetune")]
     changes = [training["loader"]["augmentation"] for training in stages if training]
-    wanted = {"recolor": 0.5, "flatten": 0.2} if dataset == "rooms" else {"recolor": 0.0, "flatten": 0.0}
+    chances = (0.5, 0.2, 0.5) if dataset == "rooms" else (0.0, 0.0, 0.0)
+    wanted = dict(zip(("recolor", "flatten", "pattern"), chances))
     assert [{name: one[name] for name in wanted} for one in changes] == [wanted] * len(changes)
     assert changes
 

@@ -17,6 +17,7 @@ from pano3d.commands.loading import find_model
 from pano3d.data.archive import SceneContent, read_scene, write_scene
 from pano3d.data.augmentation import flatten_segments, recolor_segments
 from pano3d.data.label_spaces import LabelSpace, label_space
+from pano3d.data.patterns import pattern_segments
 from pano3d.evaluation import EvaluationConfig, evaluate_scenes, rounded_metrics, score_protocols
 from pano3d.files import write_whole
 from pano3d.metrics.protocols.catalogue import ProtocolConfig, ProtocolScores
@@ -69,7 +70,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "does in training; 1 leaves one colour on each (default: %(default)s)",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="of the intervals' resampling and of --recolor (default: %(default)s)"
+        "--pattern",
+        action="store_true",
+        help="first cover half of the segments of every scene by a pattern each, as augmentation.pattern does in "
+        "training",
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        help="of the intervals' resampling, --recolor and --pattern (default: %(default)s)",
     )
 
 
@@ -87,28 +97,40 @@ def main(args: argparse.Namespace) -> int:
         if found != labels.name:
             raise DataError(f"scoring {path}: it is labelled in {found}, the model predicts {labels.name}")
     with tempfile.TemporaryDirectory() as folder_of_copies:
-        if args.recolor or args.flatten:
-            paths = _changed(paths, Path(folder_of_copies), args.flatten, args.recolor, args.seed)
+        if args.recolor or args.flatten or args.pattern:
+            paths = _changed(paths, Path(folder_of_copies), args)
         content = _scored(folder, paths, evaluation, protocols, labels, args.seed)
     changes = [f"flattened by {args.flatten}"] * bool(args.flatten) + ["recolored"] * args.recolor
+    changes += ["patterned"] * args.pattern
     changes += [f"frames that share {args.overlap:g}"] * bool(args.overlap)
     print(", ".join([f"{len(paths)} scenes", *changes, f"{args.views} views each"]))
     if args.output:
-        content.update(scenes=len(paths), flattened=args.flatten, recolored=args.recolor, minimum_overlap=args.overlap)
+        content.update(scenes=len(paths), flattened=args.flatten, recolored=args.recolor, patterned=args.pattern)
+        content.update(minimum_overlap=args.overlap)
         write_whole(args.output, f"{json.dumps(content, indent=1, sort_keys=True, allow_nan=False)}\n".encode())
     return 0
 
 
-def _changed(paths: list[Path], folder: Path, flatten: float, recolor: bool, seed: int) -> list[Path]:
-    """Copies of the archives, flattened first, then with colours drawn for (seed, position in the list)."""
+def _changed(paths: list[Path], folder: Path, args: argparse.Namespace) -> list[Path]:
+    """Copies of the archives, flattened first; colours and patterns are drawn for (seed, position in the list)."""
     copies = []
     for index, path in enumerate(tqdm(paths, desc="changing colours", unit="scene", disable=None)):
         scene = read_scene(path)
         frames = [scene.frame(number) for number in range(len(scene))]
         segment_id = np.stack([frame.segment_id for frame in frames])
-        colors = flatten_segments(np.stack([frame.color for frame in frames]), segment_id, flatten)
-        if recolor:
-            colors = recolor_segments(colors, segment_id, np.random.default_rng([seed, index]))
+        generator = np.random.default_rng([args.seed, index])
+        colors = flatten_segments(np.stack([frame.color for frame in frames]), segment_id, args.flatten)
+        if args.recolor:
+            colors = recolor_segments(colors, segment_id, generator)
+        if args.pattern:
+            colors = pattern_segments(
+                colors,
+                segment_id,
+                np.stack([frame.depth_mm for frame in frames]).astype(np.float32) / np.float32(1000),
+                np.stack([frame.intrinsics for frame in frames]),
+                np.stack([frame.scan_from_camera for frame in frames]),
+                generator,
+            )
         content = SceneContent(
             scene.name,
             scene.dataset,

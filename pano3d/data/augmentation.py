@@ -23,6 +23,7 @@ class AugmentationConfig:
     scene is mirrored left to right. recolor: chance that every segment of a scene is dyed, in all views alike, by a
     gain per colour channel of 1/RECOLOR_GAIN to RECOLOR_GAIN: a sofa of a colour that no sofa of the data has. flatten:
     chance that a scene loses a share, drawn from [0, 1], of what differs within its segments: texture and shading.
+    pattern: chance that half of a scene's segments are covered by a pattern each (`pano3d/data/patterns.py`).
     """
 
     brightness: float
@@ -35,6 +36,7 @@ class AugmentationConfig:
     mirror: float
     recolor: float
     flatten: float
+    pattern: float
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

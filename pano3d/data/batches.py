@@ -21,6 +21,7 @@ from pano3d.data.augmentation import (
 )
 from pano3d.data.frames import BYTES_PER_PIXEL, FrameCache
 from pano3d.data.label_spaces import LabelSpace, label_space
+from pano3d.data.patterns import pattern_segments
 from pano3d.data.sampling import sample_connected_views
 from pano3d.processes import end_with_pool
 from pano3d.types import VOID, Batch, ConfigError, DataError, GeometryTarget, PanopticTarget, Views
@@ -146,10 +147,12 @@ def make_sample(
         colors = flatten_segments(colors, segment_id, share=float(generator.random()))
     if generator.random() < config.augmentation.recolor:
         colors = recolor_segments(colors, segment_id, generator)
-    images = augment_colors(colors, config.augmentation, generator)
     depth = np.stack([frame.depth_mm for frame in frames]).astype(np.float32) / 1000.0
     intrinsics = np.stack([frame.intrinsics for frame in frames])
     scan_from_camera = np.stack([frame.scan_from_camera for frame in frames])
+    if generator.random() < config.augmentation.pattern:
+        colors = pattern_segments(colors, segment_id, depth, intrinsics, scan_from_camera, generator)
+    images = augment_colors(colors, config.augmentation, generator)
     if generator.random() < config.augmentation.mirror:
         images, depth, segment_id = images[:, :, ::-1], depth[:, :, ::-1], segment_id[:, :, ::-1]
         intrinsics, scan_from_camera = mirror_camera(intrinsics, scan_from_camera, config.image_width)

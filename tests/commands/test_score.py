@@ -14,6 +14,7 @@ from pano3d import cli
 from pano3d import config as parameters
 from pano3d.data.archive import SceneContent, read_scene, write_scene
 from pano3d.data.augmentation import flatten_segments, recolor_segments
+from pano3d.data.patterns import pattern_segments
 from pano3d.evaluation import EvaluationConfig, evaluate_scene, load_reconstructor, prediction_of, truth_of
 from pano3d.metrics.protocols import catalogue
 from pano3d.metrics.protocols.panoptic import PqConfig
@@ -56,14 +57,18 @@ def test_frames_that_share_enough_are_scored_when_asked_for(tmp_path: Path, caps
     assert [frame.name for frame in views.frames] != [read_scene(path).frame(k).name for k in (0, 4)]
 
 
-@pytest.mark.parametrize(("flatten", "recolor"), [(0.0, True), (0.7, False), (0.7, True)])
-def test_changed_scenes_are_scored_in_their_new_colours(tmp_path: Path, flatten: float, recolor: bool) -> None:
+@pytest.mark.parametrize(
+    ("flatten", "recolor", "pattern"), [(0.0, True, False), (0.7, False, False), (0.0, False, True), (0.7, True, True)]
+)
+def test_changed_scenes_are_scored_in_their_new_colours(
+    tmp_path: Path, flatten: float, recolor: bool, pattern: bool
+) -> None:
     model, paths, out = write_small_model(tmp_path / "model"), archives(tmp_path / "scenes"), tmp_path / "metrics.json"
     kept = [path.read_bytes() for path in paths]
     words = ["score", model, *paths, "-o", out, "--views", 2, "--workers", 1, "--flatten", flatten, "--seed", 3]
-    assert cli.main([str(word) for word in words] + ["--recolor"] * recolor) == 0
+    assert cli.main([str(word) for word in words] + ["--recolor"] * recolor + ["--pattern"] * pattern) == 0
     metrics = json.loads(out.read_text())
-    assert (metrics["flattened"], metrics["recolored"]) == (flatten, recolor)
+    assert (metrics["flattened"], metrics["recolored"], metrics["patterned"]) == (flatten, recolor, pattern)
     assert [path.read_bytes() for path in paths] == kept
     reconstructor = load_reconstructor(model, SceneConfig(), torch.device("cpu"))
     config = EvaluationConfig("given", 2, 1, 0)
@@ -73,8 +78,15 @@ def test_changed_scenes_are_scored_in_their_new_colours(tmp_path: Path, flatten:
         frames = [scene.frame(number) for number in range(len(scene))]
         segments = np.stack([frame.segment_id for frame in frames])
         colors = flatten_segments(np.stack([frame.color for frame in frames]), segments, flatten)
+        generator = np.random.default_rng([3, index])
         if recolor:
-            colors = recolor_segments(colors, segments, np.random.default_rng([3, index]))
+            colors = recolor_segments(colors, segments, generator)
+        if pattern:
+            depth = np.stack([frame.depth_mm for frame in frames]).astype(np.float32) / 1000
+            cameras = [
+                np.stack([getattr(frame, name) for frame in frames]) for name in ("intrinsics", "scan_from_camera")
+            ]
+            colors = pattern_segments(colors, segments, depth, *cameras, generator)
         content = {field.name: getattr(scene, field.name) for field in dataclasses.fields(SceneContent)[:-1]}
         content["frames"] = [dataclasses.replace(frame, color=colors[n]) for n, frame in enumerate(frames)]
         write_scene(tmp_path / "changed" / path.name, SceneContent(**content))

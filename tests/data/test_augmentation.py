@@ -13,8 +13,8 @@ from pano3d.data.augmentation import (
 )
 from pano3d.types import ConfigError
 
-NONE = AugmentationConfig(*[0.0] * 10)
-ALL = AugmentationConfig(0.4, 0.4, 0.4, 0.2, 0.05, 0.5, 0.5, 0.5, 0.5, 0.5)
+NONE = AugmentationConfig(*[0.0] * 11)
+ALL = AugmentationConfig(0.4, 0.4, 0.4, 0.2, 0.05, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5)
 COLORS = np.random.default_rng(0).integers(0, 256, (2, 12, 16, 3), dtype=np.uint8)
 
 
@@ -78,6 +78,6 @@ def test_mirrored_camera_sees_the_mirrored_point():
 
 def test_strengths_are_checked():
     with pytest.raises(ConfigError, match=r"augmentation\.noise is 2"):
-        AugmentationConfig(0.0, 0.0, 0.0, 0.0, 2.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+        AugmentationConfig(0.0, 0.0, 0.0, 0.0, 2.0, *[0.0] * 6)
     with pytest.raises(ConfigError, match=r"augmentation\.recolor is -1"):
-        AugmentationConfig(*[0.0] * 8, recolor=-1.0, flatten=0.0)
+        AugmentationConfig(*[0.0] * 8, recolor=-1.0, flatten=0.0, pattern=0.0)

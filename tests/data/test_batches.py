@@ -1,4 +1,4 @@
-"""A batch with dyed or flattened segments differs from a plain one in its colours alone."""
+"""A batch with dyed, flattened or patterned segments differs from a plain one in its colours alone."""
 
 from dataclasses import replace
 
@@ -11,10 +11,10 @@ from pano3d.data.augmentation import AugmentationConfig
 from pano3d.data.batches import LoaderConfig, TrainingSteps
 from tests.data.box_room import make_box_room
 
-PLAIN = AugmentationConfig(*[0.0] * 10)
+PLAIN = AugmentationConfig(*[0.0] * 11)
 
 
-@pytest.mark.parametrize("change", ["recolor", "flatten"])
+@pytest.mark.parametrize("change", ["recolor", "flatten", "pattern"])
 def test_changed_colours_keep_geometry_and_labels(tmp_path, change):
     path = tmp_path / "room.zip"
     write_scene(path, make_box_room())

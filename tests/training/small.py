@@ -93,7 +93,7 @@ def training(steps: int = 6, **rates: float) -> TrainingConfig:
             image_height=32,
             images_per_batch=4,
             views=(2,),
-            augmentation=AugmentationConfig(0.2, 0.2, 0.2, 0.1, 0.02, 0.1, 0.1, 0.5, 0.5, 0.5),
+            augmentation=AugmentationConfig(0.2, 0.2, 0.2, 0.1, 0.02, 0.1, 0.1, 0.5, 0.5, 0.5, 0.5),
         ),
         optimizer=OptimizerConfig(**chosen, weight_decay=0.05, warmup=0.1, final=0.1, clip_norm=1.0),
         log_every=2,
