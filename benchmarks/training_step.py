@@ -134,11 +134,11 @@ def prepare_growth(over: str, number: int, device: str) -> Callable[[], object]:
     return prepare_step("must3r_tiny_coarse", scenes, views, device).ours
 
 
-def prepare_attention(views: int, tokens: int, device: str) -> Work:
-    """Attention within views of `pi3_tiny` with its gradients in bfloat16; the twin is the fused kernel."""
+def prepare_attention(images: int, tokens: int, device: str) -> Work:
+    """Attention of `pi3_tiny` with its gradients in bfloat16; the twin is the fused kernel."""
     torch.manual_seed(0)
     query, key, value = (
-        torch.randn(views, 5, tokens, 32, device=device, dtype=torch.bfloat16, requires_grad=True) for _ in range(3)
+        torch.randn(images, 5, tokens, 32, device=device, dtype=torch.bfloat16, requires_grad=True) for _ in range(3)
     )
 
     def gradients(attention: Callable[..., Tensor]) -> Tensor:
@@ -199,6 +199,7 @@ def cases(full: bool) -> list[Case | Growth]:
                     for precision in ("fp32", "bf16")
                 ),
                 Case("attention bf16 within 8 views", partial(prepare_attention, 8, 253)),
+                Case("attention bf16 across 4 views", partial(prepare_attention, 2, 4 * 253)),
                 Case("Muon step pi3_tiny", partial(prepare_update, "pi3_tiny")),
                 Case("Muon step pi3_tiny bf16", partial(prepare_update, "pi3_tiny", precision=torch.bfloat16)),
             ]

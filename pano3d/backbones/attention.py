@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from pano3d.backbones.linear import Linear, linear
 from pano3d.backbones.rope import RopeTable, rotate
 
-_CACHED_PAIRS = 2**22  # of a query and a key, over all heads: 8 MiB of weights
+_CACHED_PAIRS = 2**22  # of a query and a key: 8 MiB of weights
 
 
 def attend(
@@ -20,13 +20,22 @@ def attend(
     """softmax(query key^T / sqrt(d)) value.
 
     PyTorch's fused kernel, except for bfloat16 with gradients on a CPU: there plain products are faster as long as the
-    weights fit into caches (`pano3d bench --full --only training_step`).
+    weights fit into caches, those of all heads or of one at a time (`pano3d bench --full --only training_step`).
     """
-    pairs = query[..., 0].numel() * key.shape[-2]
-    on_cpu = query.device.type == "cpu"
-    if on_cpu and query.dtype == torch.bfloat16 and pairs <= _CACHED_PAIRS and torch.is_grad_enabled():
-        return (query * query.shape[-1] ** -0.5 @ key.mT).softmax(-1) @ value
-    return F.scaled_dot_product_attention(query, key, value)
+    of_one_head = query.shape[-2] * key.shape[-2]
+    is_plain = query.device.type == "cpu" and query.dtype == torch.bfloat16 and torch.is_grad_enabled()
+    if not is_plain or of_one_head > _CACHED_PAIRS:
+        return F.scaled_dot_product_attention(query, key, value)
+    if query[..., 0].numel() * key.shape[-2] <= _CACHED_PAIRS:
+        return _attend_plainly(query, key, value)
+    heads = [tensor.flatten(0, 1).unbind() for tensor in (query, key, value)]
+    return torch.stack([_attend_plainly(*head) for head in zip(*heads, strict=True)]).unflatten(0, query.shape[:2])
+
+
+def _attend_plainly(
+    query: Float[Tensor, "*heads t d"], key: Float[Tensor, "*heads m d"], value: Float[Tensor, "*heads m d"]
+) -> Float[Tensor, "*heads t d"]:
+    return (query * query.shape[-1] ** -0.5 @ key.mT).softmax(-1) @ value
 
 
 class SelfAttention(nn.Module):
