@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -14,8 +15,11 @@ from pano3d.backbones.must3r_decoder import GroupPass, Must3rDecoder, ViewGroup
 from pano3d.backbones.must3r_encoder import Must3rEncoder
 from pano3d.backbones.must3r_head import activate
 from pano3d.backbones.must3r_memory import Memory
+from pano3d.backbones.must3r_order import evenly_spaced, outward_order, view_similarity
 from pano3d.backbones.must3r_reading import draw_kept, draw_survivors
 from pano3d.backbones.must3r_schedule import render_views, update_views
+from pano3d.geometry.cameras import register_views
+from pano3d.geometry.projection import invert_rigid, transform_points
 from pano3d.types import BackboneOutput, DataError, Views
 
 
@@ -44,23 +48,23 @@ class Must3r(Backbone):
     def forward(self, views: Views) -> BackboneOutput:
         """Reconstruct the views of each scene.
 
-        Evaluation: memory pass over the reference and then the other views (two together, then one by one), render pass
-        over all; one entry per view, in the caller's order. Training: causal update pass over the first memory views,
-        render pass over all views; both are returned, see `BackboneOutput.view_index`.
+        Evaluation: memory pass over views in the order that `memory_order` says (two together, then one by one), render
+        pass over all; one entry per view, in the caller's order. Training: causal update pass over the first memory
+        views, render pass over all views; both are returned, see `BackboneOutput.view_index`.
 
         Raises:
             DataError: no views, an image size that the patch size does not divide, pixels that are not finite, or a
                 reference that does not exist.
         """
         check_views(views, self.patch_size)
-        order = [views.reference, *(v for v in range(views.images.shape[1]) if v != views.reference)]
         group = self.encode(views.images)
         if self.training:
-            passes, view_index = self._training_passes(group, order)
-        else:
-            memory = self.remember(group, keyframes(order, self.config.memory_views))
-            passes, view_index = self.render(group, memory), list(range(len(order)))
-        return self._output(group, passes, view_index)
+            passes, view_index = self._training_passes(group, _reference_first(views.reference, views.images.shape[1]))
+            return self._output(group, passes, view_index)
+        orders = [self._memory_order(scene.unbind(), views.reference) for scene in group.tokens]
+        memory = self._remember_each(group, orders)
+        output = self._output(group, self.render(group, memory), list(range(views.images.shape[1])))
+        return self._seen_from_reference([output], views.reference)[0]
 
     def encode(self, images: Float[Tensor, "b v 3 h w"]) -> ViewGroup:
         """Encoder tokens of views of one size, RGB in [0, 1]; in chunks of views at inference."""
@@ -91,7 +95,7 @@ class Must3r(Backbone):
     def reconstruct_mixed(self, images: Sequence[Float[Tensor, "3 _ _"]], reference: int = 0) -> list[BackboneOutput]:
         """Views of several sizes in one reconstruction, e.g. portraits among landscapes; inference only.
 
-        The memory is filled in the caller's order after the reference, whatever the sizes are.
+        The memory is filled as in `forward`, whatever the sizes are.
 
         Args:
             images: RGB in [0, 1]; each side a multiple of the patch size.
@@ -111,13 +115,14 @@ class Must3r(Backbone):
         for image in images:
             check_views(Views(image[None, None]), self.patch_size)
         encoded = [self.encode(image[None, None]) for image in images]
-        order = [reference, *(view for view in range(len(images)) if view != reference)]
+        order = self._memory_order([group.tokens[0, 0] for group in encoded], reference)
         memory = None
         for chunk in [order[:2], *([view] for view in order[2:])]:
             _, memory = update_views(self.decoder, [encoded[view] for view in chunk], memory, predict=False)
         assert memory is not None
         passes = render_views(self.decoder, encoded, memory, self.config.views_per_chunk)
-        return [self._output(group, [one], [0]) for group, one in zip(encoded, passes)]
+        outputs = [self._output(group, [one], [0]) for group, one in zip(encoded, passes)]
+        return self._seen_from_reference(outputs, reference)
 
     def parts(self) -> dict[Part, list[nn.Parameter]]:
         """Every parameter exactly once; the final norm of the decoder belongs to the decoder."""
@@ -128,6 +133,37 @@ class Must3r(Backbone):
             "decoder": [parameter for parameter in self.decoder.parameters() if id(parameter) not in in_head],
             "geometry_head": head,
         }
+
+    def _memory_order(self, tokens: Sequence[Tensor], reference: int) -> list[int]:
+        """Views of one scene in the order in which they are remembered; `tokens` (T c) of each."""
+        if self.config.memory_order == "outward":
+            return outward_order(view_similarity(tokens), self.config.memory_views)
+        return evenly_spaced(_reference_first(reference, len(tokens)), self.config.memory_views)
+
+    def _remember_each(self, group: ViewGroup, orders: list[list[int]]) -> Memory:
+        """`remember` with an order for each scene of the batch."""
+        if all(order == orders[0] for order in orders):
+            return self.remember(group, orders[0])
+        index = torch.tensor(orders, device=group.tokens.device)
+        ordered = replace(group, tokens=torch.take_along_dim(group.tokens, index[:, :, None, None], dim=1))
+        return self.remember(ordered, range(index.shape[1]))
+
+    def _seen_from_reference(self, outputs: list[BackboneOutput], reference: int) -> list[BackboneOutput]:
+        """World points of all views, in one output or in one each, in the frame of the reference.
+
+        A network's world is the camera of the view remembered first. Where that need not be the reference, the pose
+        that the reference's two pointmaps agree on carries them; where they agree on none, they stay as they are.
+        """
+        if self.config.memory_order == "given":
+            return outputs
+        held, view = (outputs[0], reference) if len(outputs) == 1 else (outputs[reference], 0)
+        maps = (held.points_world[:, view], held.points_camera[:, view], held.confidence[:, view])
+        reference_from_world = invert_rigid(register_views(*(one.float() for one in maps))[0])[:, None]
+        carried = []
+        for one in outputs:
+            motion = reference_from_world.expand(-1, one.points_world.shape[1], -1, -1)
+            carried.append(transform_points(motion, one.points_world.float()).to(one.points_world.dtype))
+        return [replace(one, points_world=points) for one, points in zip(outputs, carried, strict=True)]
 
     def _training_passes(self, group: ViewGroup, order: list[int]) -> tuple[list[GroupPass], list[int]]:
         config = self.config
@@ -189,15 +225,6 @@ def select_views(group: ViewGroup, views: Sequence[int]) -> ViewGroup:
     return ViewGroup(tokens=tokens, positions=group.positions, image_size=group.image_size)
 
 
-def keyframes(order: Sequence[int], number: int) -> list[int]:
-    """`number` evenly spaced entries of `order`, the first among them; all for 0."""
-    if number == 0 or number >= len(order):
-        return list(order)
-    if number == 1:
-        return [order[0]]
-    return [order[i * (len(order) - 1) // (number - 1)] for i in range(number)]
-
-
 def check_views(views: Views, patch_size: int) -> None:
     """Refuse what no reconstruction can come from."""
     num_views, _, height, width = views.images.shape[1:]
@@ -222,6 +249,10 @@ def check_views(views: Views, patch_size: int) -> None:
             f"reconstructing: scene {bad[0]}, view {bad[1]} holds pixels that are not finite; expected RGB in [0, 1]; "
             "check how the image was read"
         )
+
+
+def _reference_first(reference: int, num_views: int) -> list[int]:
+    return [reference, *(view for view in range(num_views) if view != reference)]
 
 
 def _nearest(side: int, patch_size: int) -> int:

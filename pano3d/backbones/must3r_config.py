@@ -13,6 +13,7 @@ MemoryMode = Literal["kv", "norm_y", "raw"]
 Feedback = Literal["single_mlp", "single_linear", "none"]
 Activation = Literal["norm_exp", "linear"]
 DropoutMode = Literal["temporary", "permanent"]
+MemoryOrder = Literal["given", "outward"]
 MemoryDtype = Literal["compute", "float32", "bfloat16", "float16"]
 
 _ROPE = re.compile(r"RoPE(?P<base>\d+(?:\.\d+)?)(?:_(?P<trained>\d+(?:\.\d+)?):(?P<actual>\d+(?:\.\d+)?))?")
@@ -31,7 +32,10 @@ class Must3rConfig:
     transposed_portrait: portrait samples are stored transposed to landscape (training loaders that batch both).
     memory_mode: what the memory keeps of a token. `kv` (projected once) is fastest, the others half as large.
     memory_dtype: storage of the memory at inference; `compute` keeps what the blocks produce.
-    memory_views: at inference, how many evenly spaced views build the memory; 0 = all.
+    memory_views: at inference, how many views build the memory; 0 = all.
+    memory_order: at inference, which and in which order: `given`, the reference and then evenly spaced ones of the
+        caller's order, or `outward`, from the middle of the scene, found by comparing encoder tokens, whatever the
+        caller's order is.
     training_memory_views: (fewest, most) views that build the memory in a training step.
     training_block_views: views per causal update call in training.
     memory_dropout: probability that a memory token is hidden in training; the reference view's never are.
@@ -58,6 +62,7 @@ class Must3rConfig:
     memory_mode: MemoryMode = "kv"
     memory_dtype: MemoryDtype = "compute"
     memory_views: int = 0
+    memory_order: MemoryOrder = "given"
     training_memory_views: tuple[int, int] = (2, 4)
     training_block_views: int = 5
     memory_dropout: float = 0.1

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pano3d.backbones.must3r import Must3r, keyframes
+from pano3d.backbones.must3r import Must3r
 from pano3d.backbones.must3r_config import Must3rConfig, parse_rope
+from pano3d.backbones.must3r_order import evenly_spaced
 from pano3d.losses.must3r_geometry import Must3rLossConfig, must3r_geometry_loss
 from pano3d.types import BackboneOutput, ConfigError, DataError, GeometryTarget, Views
 
@@ -122,15 +123,8 @@ def test_one_view_and_fewer_memory_views() -> None:
     sparse.load_state_dict(model.state_dict())
     images = photos(5)
     assert sparse(Views(images)).view_index.tolist() == [0, 1, 2, 3, 4]
-    memory = sparse.remember(sparse.encode(images), keyframes([0, 1, 2, 3, 4], 2))
+    memory = sparse.remember(sparse.encode(images), evenly_spaced([0, 1, 2, 3, 4], 2))
     assert memory.num_views == 2
-
-
-def test_keyframes_are_evenly_spaced_and_start_with_the_reference() -> None:
-    assert keyframes([0, 1, 2, 3, 4, 5, 6], 4) == [0, 2, 4, 6]
-    assert keyframes([3, 0, 1, 2], 2) == [3, 2]
-    assert keyframes([3, 0, 1], 1) == [3]
-    assert keyframes([3, 0, 1], 0) == keyframes([3, 0, 1], 9) == [3, 0, 1]
 
 
 def test_training_returns_update_and_render_passes() -> None:
