@@ -137,7 +137,7 @@ class Must3r(Backbone):
     def _memory_order(self, tokens: Sequence[Tensor], reference: int) -> list[int]:
         """Views of one scene in the order in which they are remembered; `tokens` (T c) of each."""
         if self.config.memory_order == "outward":
-            return outward_order(view_similarity(tokens), self.config.memory_views)
+            return outward_order(view_similarity(tokens).cpu().numpy(), self.config.memory_views)
         return evenly_spaced(_reference_first(reference, len(tokens)), self.config.memory_views)
 
     def _remember_each(self, group: ViewGroup, orders: list[list[int]]) -> Memory:

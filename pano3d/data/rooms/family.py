@@ -29,13 +29,9 @@ class Family:
     extra: int = 0
     is_stretched_up: bool = True
 
-    def draw_variant(self, generator: Generator, is_held_out: bool) -> int:
-        """Training scenes never draw variant `variants - 1`; held-out scenes draw it half of the time."""
-        return draw_variant(generator, self.variants, self.extra, is_held_out)
-
 
 def draw_variant(generator: Generator, variants: int, extra: int, is_held_out: bool) -> int:
-    """Number of a shape, for builders that need more than a mesh too."""
+    """Number of a shape: training rooms never draw `variants - 1`, held-out rooms draw it half of the time."""
     if is_held_out:
         is_reserved = bool(generator.random() < 0.5)
         usual = int(generator.integers(max(1, variants - 1)))
@@ -47,7 +43,8 @@ def draw_variant(generator: Generator, variants: int, extra: int, is_held_out: b
 def build_family(family: Family, style: Style, generator: Generator, cell: float) -> ObjectMesh:
     """A fresh piece of the family in its own frame; in training rooms longer, deeper or higher than built."""
     mesh = ObjectMesh(cell)
-    family.build(mesh, style, generator, family.draw_variant(generator, style.is_held_out))
+    variant = draw_variant(generator, family.variants, family.extra, style.is_held_out)
+    family.build(mesh, style, generator, variant)
     if not style.is_held_out:
         x, y, z = (float(v) for v in generator.uniform(*_STRETCH, 3))
         mesh.stretch(x, y, z if family.is_stretched_up else 1.0)
