@@ -78,7 +78,7 @@ class Must3r(Backbone):
         return ViewGroup(tokens=joined, positions=positions, image_size=(images.shape[-2], images.shape[-1]))
 
     def remember(self, group: ViewGroup, order: Sequence[int]) -> Memory:
-        """Memory of views inserted in `order`, the first being the reference: two together, then one by one."""
+        """Memory of views inserted in `order`, the first being the world: two together, then one by one."""
         memory = None
         for chunk in [order[:2], *([view] for view in order[2:])]:
             _, memory = self.decoder.update([select_views(group, chunk)], memory, predict=False)
@@ -158,12 +158,14 @@ class Must3r(Backbone):
             return outputs
         held, view = (outputs[0], reference) if len(outputs) == 1 else (outputs[reference], 0)
         maps = (held.points_world[:, view], held.points_camera[:, view], held.confidence[:, view])
-        reference_from_world = invert_rigid(register_views(*(one.float() for one in maps))[0])[:, None]
         carried = []
-        for one in outputs:
-            motion = reference_from_world.expand(-1, one.points_world.shape[1], -1, -1)
-            carried.append(transform_points(motion, one.points_world.float()).to(one.points_world.dtype))
-        return [replace(one, points_world=points) for one, points in zip(outputs, carried, strict=True)]
+        with torch.autocast(held.points_world.device.type, enabled=False):  # 8 bits would round the points
+            reference_from_world = invert_rigid(register_views(*(one.float() for one in maps))[0])[:, None]
+            for one in outputs:
+                motion = reference_from_world.expand(-1, one.points_world.shape[1], -1, -1)
+                points = transform_points(motion, one.points_world.float()).to(one.points_world.dtype)
+                carried.append(replace(one, points_world=points))
+        return carried
 
     def _training_passes(self, group: ViewGroup, order: list[int]) -> tuple[list[GroupPass], list[int]]:
         config = self.config

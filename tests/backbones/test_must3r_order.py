@@ -98,6 +98,15 @@ def test_outward_order_makes_the_callers_order_a_matter_of_the_frame() -> None:
 
 
 @torch.no_grad()
+def test_points_are_carried_in_full_precision_under_autocast() -> None:
+    model, images = network(replace(TINY, memory_order="outward")), photos(4)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = model(Views(images, reference=2))
+    maps = (output.points_world[:, 2].float(), output.points_camera[:, 2].float(), output.confidence[:, 2].float())
+    torch.testing.assert_close(register_views(*maps)[0], torch.eye(4)[None], rtol=0, atol=1e-4)
+
+
+@torch.no_grad()
 def test_the_most_central_view_is_remembered_first(monkeypatch: pytest.MonkeyPatch) -> None:
     model, images = network(replace(TINY, memory_order="outward")), photos(4)
     orders: list[list[int]] = []
