@@ -32,8 +32,9 @@ def view_similarity(tokens: Sequence[Float[Tensor, "_ c"]]) -> Float[Tensor, "v 
     sampled = torch.stack([view[_spread(len(view), count, view.device)] for view in tokens]).float()
     directions = functional.normalize(sampled - sampled.mean(dim=(0, 1)), dim=-1)
     everywhere = directions.flatten(0, 1).T
-    # View by view: all pairs of patches at once would fill the memory.
-    best = torch.stack([(one @ everywhere).unflatten(1, (-1, count)).amax(dim=2).mean(dim=0) for one in directions])
+    with torch.autocast(sampled.device.type, enabled=False):  # the same order in every precision
+        # View by view: all pairs of patches at once would fill the memory.
+        best = torch.stack([(one @ everywhere).unflatten(1, (-1, count)).amax(dim=2).mean(dim=0) for one in directions])
     return (best + best.mT) / 2
 
 
