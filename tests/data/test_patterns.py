@@ -1,7 +1,6 @@
 """A pattern is paint on a surface: the same in all views, on half of the segments, fading with distance."""
 
 import numpy as np
-import pytest
 
 from pano3d.data.patterns import GAINS, PERIODS, pattern_segments
 
@@ -72,20 +71,13 @@ def test_gains_stay_within_their_range_and_reach_its_ends():
     assert bright.max() == 255  # no wrapping round
 
 
-def test_patterns_vary_from_one_segment_to_the_next_and_repeat_with_their_seed():
+def test_patterns_vary_and_repeat_with_their_seed():
     view = _views(_wall(3.0))
     view["segment_id"] = np.ones((1, *SHAPE), np.uint16)
     drawn = [_painted(view, seed) for seed in range(30)]
     for seed, one in enumerate(drawn):
         np.testing.assert_array_equal(one, _painted(view, seed))
     assert len({one.tobytes() for one in drawn}) > 10  # those not covered are alike
-    # Two segments on one wall: the border between them is a jump in pattern somewhere.
-    split = view["segment_id"].copy()
-    split[:, :, 32:] = 2
-    differs = [
-        (_painted({**view, "segment_id": split}, seed)[:, :, 32:] != drawn[seed][:, :, 32:]).any() for seed in range(5)
-    ]
-    assert any(differs)
 
 
 def test_a_pattern_finer_than_a_pixel_is_a_plain_tint():
@@ -95,7 +87,8 @@ def test_a_pattern_finer_than_a_pixel_is_a_plain_tint():
         painted = _painted(far, seed)
         for segment in range(1, 17):
             assert len(np.unique(painted[far["segment_id"] == segment], axis=0)) == 1
-    assert any((_painted(far, seed) != 150).any() for seed in range(10))
+        tints = np.unique(painted[painted.min(axis=-1) != 150], axis=0)
+        assert len(tints) > 2  # every segment has its own
 
 
 def test_missing_depth_is_bridged_and_a_view_without_depth_keeps_its_colours():
@@ -108,10 +101,8 @@ def test_missing_depth_is_bridged_and_a_view_without_depth_keeps_its_colours():
         assert (_painted(holes, seed)[1] == 150).all()
 
 
-@pytest.mark.parametrize("turn", [0.0, 0.7])
-def test_colours_given_are_not_written_to(turn: float):
+def test_what_is_given_is_not_written_to():
     view = _views(_wall(3.0))
-    view["scan_from_camera"][0, 0, 3] += turn
     kept = {name: values.copy() for name, values in view.items()}
     _painted(view, 0)
     for name, values in kept.items():
