@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 import pano3d
+from pano3d.commands.loading import MODEL_HELP
 from pano3d.data.frames import FrameCache
 from pano3d.metrics.cameras import pair_errors
 from pano3d.reconstruction import Reconstructor
@@ -50,7 +51,7 @@ def table(errors: NDArray[np.float64]) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", help="a model folder, models:/NAME@ALIAS, must3r_tiny or pi3_tiny")
+    parser.add_argument("model", help=MODEL_HELP)
     parser.add_argument("scenes", type=Path, help="folder of scene archives")
     chosen = parser.parse_args()
     paths = sorted(chosen.scenes.glob("*.zip"))

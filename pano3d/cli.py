@@ -46,6 +46,7 @@ COMMANDS = {
     "import-weights": "an official MUSt3R or Pi3 checkpoint as a model folder of ours",
     "export-weights": "a model's backbone in the layout MUSt3R or Pi3 are released in",
     "split-patches": "a model with smaller patches, which sees smaller things and takes longer",
+    "grow": "a larger network that answers as a given model does, to go on learning from",
     "text-classes": "a file of named text embeddings from a CLIP or SigLIP text tower",
     "release": "a trained model as half-precision weights with a measured card, for weights/",
     "ablation-table": "the runs of an ablation as a table, a figure and MLflow runs",

@@ -17,6 +17,9 @@ from typing import NoReturn
 TERMINATED = 143
 """Exit code of a command that SIGTERM ended in good order."""
 
+MANY_FILES = 65536
+"""Open ones that a process with loader workers asks for."""
+
 _PR_SET_PDEATHSIG = 1
 
 _SILENT = {
@@ -54,6 +57,21 @@ def end_with_pool() -> None:
 def _end_after(sentinel: int) -> None:
     wait([sentinel])
     os._exit(TERMINATED)
+
+
+def allow_many_files() -> None:
+    """Before the workers of a data loader start: every tensor that waits holds a file open, of which 1024 are usual.
+
+    A batch of many scenes holds a hundred. Does nothing where there is no such limit.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY:
+        wanted = MANY_FILES if hard == resource.RLIM_INFINITY else min(MANY_FILES, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
 
 
 def exit_on_sigterm() -> None:

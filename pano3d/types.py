@@ -16,6 +16,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from html import escape
 from pathlib import Path
@@ -302,16 +303,23 @@ class Batch:
     scenes: list[str]
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch on another device."""
+        """The same batch on another device; from pinned memory without waiting for the copy."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=tensor.is_pinned()))
+
+    def pin_memory(self) -> Batch:
+        """The same batch in pinned memory, as `torch.utils.data.DataLoader` asks for it."""
+        return self._each(lambda tensor: tensor.pin_memory())
+
+    def _each(self, move: Callable[[Tensor], Tensor]) -> Batch:
         geometry, panoptic = self.geometry, self.panoptic
         return Batch(
-            Views(self.views.images.to(device), self.views.reference),
-            GeometryTarget(*(x.to(device) for x in (geometry.depth, geometry.intrinsics, geometry.scan_from_camera))),
+            Views(move(self.views.images), self.views.reference),
+            GeometryTarget(move(geometry.depth), move(geometry.intrinsics), move(geometry.scan_from_camera)),
             PanopticTarget(
-                panoptic.segment_index.to(device),
-                [x.to(device) for x in panoptic.class_id],
-                [x.to(device) for x in panoptic.is_thing],
-                None if panoptic.class_allowed is None else panoptic.class_allowed.to(device),
+                move(panoptic.segment_index),
+                [move(x) for x in panoptic.class_id],
+                [move(x) for x in panoptic.is_thing],
+                None if panoptic.class_allowed is None else move(panoptic.class_allowed),
             ),
             self.scenes,
         )

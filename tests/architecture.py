@@ -31,6 +31,7 @@ FLOORS = {
     "metrics": 1,
     "model": 2,
     "model_files": 2.3,  # the model on disk
+    "growth": 2.5,  # a larger model that answers alike
     "reconstruction": 2.6,  # the model on a user's photos
     "online": 2.7,  # the same, frame by frame
     "evaluation": 2.8,  # the model on scene archives

@@ -132,7 +132,7 @@ def _default_model(backbone: str) -> Finding:
         read_model(default_model(backbone))
     except Pano3DError as error:
         return Finding(name, "note", str(error))
-    return Finding(name, "ok", "the small model reads well")
+    return Finding(name, "ok", "the model reads well")
 
 
 def _tracking() -> Finding:

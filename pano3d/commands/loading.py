@@ -16,6 +16,8 @@ from pano3d.tracking.registry import download_model
 from pano3d.types import WeightsError
 
 BACKBONES = ("must3r", "pi3")
+RELEASED = ("must3r_tiny", "pi3_tiny", "must3r_small", "pi3_small")
+MODEL_HELP = f"a model folder, models:/NAME@ALIAS, or one that comes with pano3d: {', '.join(RELEASED)}"
 CLONE, INSTALLED = Path(__file__).parents[2], Path(sys.prefix) / "share/pano3d"
 
 
@@ -34,9 +36,10 @@ class LoadedModel:
         size = f"{self.reconstructor.image_width}x{self.reconstructor.image_height}"
         if self.is_default:
             return (
-                "This is the small model that comes with pano3d. It was trained on generated rooms only: it can show "
+                "This is the tiny model that comes with pano3d. It was trained on generated rooms only: it can show "
                 "what the outputs are and reconstruct rooms like those coarsely; on real photographs expect rough "
-                f"shapes and many missing or wrong labels. It sees {size} pixels. Scale is not metric."
+                f"shapes and many missing or wrong labels. It sees {size} pixels; --model must3r_small or pi3_small "
+                "sees 224x168 and finds more, more slowly. Scale is not metric."
             )
         return f"The model sees {size} pixels; its weights are under {self.description.license}. Scale is not metric."
 
@@ -48,7 +51,7 @@ def load_model(
     scene_config: SceneConfig | None = None,
     precision: Precision = "float32",
 ) -> LoadedModel:
-    """A folder, `models:/NAME@ALIAS`, the preset `must3r_tiny` or `pi3_tiny`, or None for the default of a backbone.
+    """A folder, `models:/NAME@ALIAS`, a preset of `RELEASED`, or None for the tiny one of a backbone.
 
     Raises:
         WeightsError: there is no such model, its files are damaged, or it is of another backbone than asked for.
@@ -87,29 +90,34 @@ def find_model(uri_or_path: str | Path) -> Path:
     text = str(uri_or_path)
     if text.startswith("models:/"):
         return download_model(text)
-    if text in [f"{backbone}_tiny" for backbone in BACKBONES]:
-        return default_model(text.removesuffix("_tiny"))
+    if text in RELEASED:
+        return released_model(text)
     folder = Path(text)
     if not folder.is_dir():
         raise WeightsError(
-            f"loading a model: {folder} is not a folder; give one that holds model.json, models:/NAME@ALIAS, or "
-            f"{' or '.join(f'{backbone}_tiny' for backbone in BACKBONES)}"
+            f"loading a model: {folder} is not a folder; give one that holds model.json, models:/NAME@ALIAS, or one of "
+            f"{', '.join(RELEASED)}"
         )
     return folder
 
 
 def default_model(backbone: str) -> Path:
-    """The folder of the small model that comes with pano3d: weights/<backbone>_tiny_joint, of a clone or installed.
+    """The folder of the tiny model of a backbone, see `released_model`."""
+    return released_model(f"{backbone}_tiny")
+
+
+def released_model(preset: str) -> Path:
+    """The folder of a model that comes with pano3d: weights/<preset>_joint, of a clone or installed.
 
     Raises:
         WeightsError: it is not there.
     """
-    name = f"weights/{backbone}_tiny_joint"
+    name = f"weights/{preset}_joint"
     for folder in (CLONE / name, INSTALLED / name):
         if (folder / DESCRIPTION).is_file():
             return folder
     raise WeightsError(
-        f"loading the default model: {name} is not in this installation. Train one with `make repro` in a clone "
-        f"(about half an hour on two cores) and pass --model models/rooms/{backbone}/joint_finetune, or pass any "
-        "other model folder or models:/NAME@ALIAS"
+        f"loading {preset}: {name} is not in this installation; a clone of the repository has it. Or train one there "
+        f"with `make repro` (a quarter of an hour on two cores) and pass --model models/rooms/BACKBONE/joint_finetune, "
+        "or pass any other model folder or models:/NAME@ALIAS"
     )

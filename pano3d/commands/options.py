@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from pano3d.commands.loading import BACKBONES, LoadedModel, load_model
+from pano3d.commands.loading import BACKBONES, MODEL_HELP, LoadedModel, load_model
 from pano3d.panoptic.scene import PassMerging, QuboMerging, SceneConfig, StandardMerging
 from pano3d.types import ConfigError
 
@@ -21,9 +21,9 @@ def add_model_options(parser: argparse.ArgumentParser, model_is_option: bool = T
     if model_is_option:
         parser.add_argument(
             "--model",
-            help="a model folder, models:/NAME@ALIAS, must3r_tiny or pi3_tiny (default: the small model of --backbone)",
+            help=f"{MODEL_HELP} (default: the tiny one of --backbone)",
         )
-        parser.add_argument("--backbone", choices=BACKBONES, help="whose small model, where --model is not given")
+        parser.add_argument("--backbone", choices=BACKBONES, help="whose tiny model, where --model is not given")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 ... (default: %(default)s)")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="default: %(default)s")
     parser.add_argument(

@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from pano3d import config
-from pano3d.commands.loading import find_model
+from pano3d.commands.loading import MODEL_HELP, find_model
 from pano3d.data.archive import SceneContent, read_scene, write_scene
 from pano3d.data.augmentation import flatten_segments, recolor_segments
 from pano3d.data.label_spaces import LabelSpace, label_space
@@ -34,7 +34,7 @@ from pano3d.types import ConfigError, DataError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", help="a model folder, models:/NAME@ALIAS, must3r_tiny or pi3_tiny")
+    parser.add_argument("model", help=MODEL_HELP)
     parser.add_argument("scenes", type=Path, nargs="+", metavar="SCENE.zip", help="scene archives, or folders of them")
     parser.add_argument("-o", "--output", type=Path, help="metrics.json to write: totals and every scene")
     parser.add_argument(

@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from pano3d.backbones.finer_patches import finer_config, finer_weights
-from pano3d.commands.loading import find_model
+from pano3d.commands.loading import MODEL_HELP, find_model
 from pano3d.model import BackboneChoice, Must3rChoice
 from pano3d.model_files import draw_model, load_strictly, read_model, write_model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", help="a model folder, models:/NAME@ALIAS, must3r_tiny or pi3_tiny")
+    parser.add_argument("model", help=MODEL_HELP)
     parser.add_argument("--factor", type=int, default=2, help="parts of a patch's side (default: %(default)s)")
     parser.add_argument("-o", "--output", type=Path, required=True, help="model folder to write")
 

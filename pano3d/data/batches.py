@@ -23,7 +23,7 @@ from pano3d.data.frames import BYTES_PER_PIXEL, FrameCache
 from pano3d.data.label_spaces import LabelSpace, label_space
 from pano3d.data.patterns import pattern_segments
 from pano3d.data.sampling import sample_connected_views
-from pano3d.processes import end_with_pool
+from pano3d.processes import allow_many_files, end_with_pool
 from pano3d.types import VOID, Batch, ConfigError, DataError, GeometryTarget, PanopticTarget, Views
 
 
@@ -236,8 +236,15 @@ def collate(samples: list[Sample]) -> Batch:
     )
 
 
-def training_batches(steps: TrainingSteps, start: int, stop: int, workers: int) -> Iterator[Batch]:
-    """Batches of steps start..stop-1 in order, prefetched by `workers` processes."""
+def training_batches(
+    steps: TrainingSteps, start: int, stop: int, workers: int, pin_memory: bool = False
+) -> Iterator[Batch]:
+    """Batches of steps start..stop-1 in order, prefetched by `workers` processes.
+
+    pin_memory: where a GPU can fetch them from while it computes.
+    """
+    if workers:
+        allow_many_files()
     loader = DataLoader(
         steps,
         batch_size=None,
@@ -247,6 +254,7 @@ def training_batches(steps: TrainingSteps, start: int, stop: int, workers: int) 
         # The workers import torch: forking a process that already runs OpenMP threads can hang.
         multiprocessing_context="forkserver" if workers else None,
         worker_init_fn=_start_worker if workers else None,
+        pin_memory=pin_memory,
     )
     return iter(loader)
 

@@ -145,7 +145,7 @@ def train(
     job = _Job(model, objective, optimizer, config, seed, state_path, processes)
     steps = TrainingSteps(paths, config.loader, seed, processes.rank, processes.count, vocabulary)
     estimate = _announce_memory(job, steps, first, device) if first < config.steps else None
-    batches = training_batches(steps, first, config.steps, config.loader.workers)
+    batches = training_batches(steps, first, config.steps, config.loader.workers, device.type == "cuda")
     window = _Window(estimate)
     has_warned = False
     history: History = list(resume.history) if resume else []

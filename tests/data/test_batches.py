@@ -1,5 +1,6 @@
 """A batch with dyed, flattened or patterned segments differs from a plain one in its colours alone."""
 
+import resource
 from dataclasses import replace
 
 import pytest
@@ -46,3 +47,36 @@ def test_scenes_are_flattened_by_shares_from_little_to_all(tmp_path, monkeypatch
         steps[step]
     assert 0 <= min(shares) < 0.1
     assert 0.9 < max(shares) <= 1
+
+
+def test_loader_workers_may_leave_many_tensors_waiting(tmp_path):
+    path = tmp_path / "room.zip"
+    write_scene(path, make_box_room())
+    steps = TrainingSteps([path], LoaderConfig(64, 48, 4, (2,), PLAIN), seed=0)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    few = 200
+    resource.setrlimit(resource.RLIMIT_NOFILE, (few, before[1]))
+    try:
+        alone = next(batches.training_batches(steps, 0, 1, workers=0))
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == few
+        got = next(batches.training_batches(steps, 0, 1, workers=1))
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 10 * few
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert torch.equal(got.views.images, alone.views.images)
+
+
+def test_every_tensor_of_a_batch_is_pinned_and_moved(tmp_path, monkeypatch):
+    path = tmp_path / "room.zip"
+    write_scene(path, make_box_room())
+    batch = TrainingSteps([path], LoaderConfig(64, 48, 4, (2,), PLAIN), seed=0)[0]
+    pinned, moved = [], []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: (pinned.append(self.data_ptr()), self.clone())[1])
+    monkeypatch.setattr(torch.Tensor, "is_pinned", lambda self: self.data_ptr() not in pinned)
+    monkeypatch.setattr(torch.Tensor, "to", lambda self, device, non_blocking: (moved.append(non_blocking), self)[1])
+    same = batch.pin_memory().to(torch.device("cpu"))
+    monkeypatch.undo()
+    assert len(pinned) == len(moved) == 5 + 2 * len(batch.scenes)
+    assert all(moved)  # a copy from pinned memory is not waited for
+    assert torch.equal(same.views.images, batch.views.images)
+    assert torch.equal(same.panoptic.segment_index, batch.panoptic.segment_index)
