@@ -25,8 +25,8 @@ def load(uri_or_path: str | Path | None = None, device: str = "cpu") -> Reconstr
 
     Args:
         uri_or_path: a folder with `model.json` and `weights.safetensors`, or a registered model such as
-            `models:/pano3d-must3r@champion`; one that comes with pano3d, `must3r_tiny`, `pi3_tiny`,
-            `must3r_small` or `pi3_small`; None for the first of these.
+            `models:/pano3d-must3r@champion`; one that comes with pano3d, `must3r_small`,
+            `pi3_small`, `must3r_tiny` or `pi3_tiny`; None for the first of these.
         device: "cpu", "cuda", "cuda:1", ...
 
     Raises:

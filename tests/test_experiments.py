@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from pano3d import config
+from pano3d.backbones.must3r_config import Must3rConfig
+from pano3d.model import BackboneChoice
+from pano3d.model_files import read_description
 from pano3d.stages.geometry_init import GeometryInitConfig
 from pano3d.stages.joint_finetune import JointFinetuneConfig
 from pano3d.training.slices import require_equal_shares
@@ -74,6 +77,27 @@ def test_the_released_models_are_trained_coarse_first_and_split_once(backbone: s
         assert (geometry.weights, joint.released) == (start, start)
     # Half the patch and half the frequency: where a token stands means the same to both.
     assert patch["rooms_released"] == patch["rooms_released_coarse"]
+
+
+@pytest.mark.parametrize("backbone", ["must3r", "pi3"])
+def test_the_small_models_are_the_tiny_ones_grown(backbone: str) -> None:
+    value = config.compose(ROOT / "params", ["experiment=rooms_small", f"backbone={backbone}_small"])
+    joint = config.load(value["joint_finetune"], JointFinetuneConfig)
+    assert (joint.mode, joint.released) == ("joint", f"work/grown/{backbone}")
+    assert config.load(value["geometry_init"], GeometryInitConfig).weights == joint.released
+    photos = value["dataset"]["generator"]
+    loader = joint.training.loader
+    assert (loader.image_width, loader.image_height) == (photos["width"], photos["height"])
+    small: BackboneChoice = config.load(value["backbone"], BackboneChoice)
+    tiny, released = (read_description(ROOT / f"weights/{backbone}_{size}_joint").config for size in ("tiny", "small"))
+    assert released.backbone == small
+    # The place of a token in the image means the same to both.
+    shares = []
+    for choice in (tiny.backbone, small):
+        network = choice.network
+        patch_size = network.patch_size if isinstance(network, Must3rConfig) else network.encoder.patch_size
+        shares.append(network.rope_scale * choice.image_width / patch_size)
+    assert shares[0] == pytest.approx(shares[1])
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "params/experiment").glob("*.yaml")), ids=lambda path: path.stem)

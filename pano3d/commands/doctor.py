@@ -18,7 +18,7 @@ from typing import Literal
 import psutil
 import torch
 
-from pano3d.commands.loading import BACKBONES, check_device, default_model
+from pano3d.commands.loading import RELEASED, check_device, released_model
 from pano3d.model_files import read_model
 from pano3d.tracking import store
 from pano3d.types import Pano3DError
@@ -65,8 +65,8 @@ def examine(device: str, folder: Path) -> Iterator[Finding]:
         yield _extra(package, extra, purpose)
     yield from _folder(folder)
     yield _resource("memory", psutil.virtual_memory().available, MINIMUM_MEMORY, "close programs, or use --memory")
-    for backbone in BACKBONES:
-        yield _default_model(backbone)
+    for preset in RELEASED:
+        yield _released(preset)
     yield _tracking()
     if os.environ.get("PREFECT_API_URL"):
         yield _server("Prefect", f"{os.environ['PREFECT_API_URL'].rstrip('/')}/health", "PREFECT_API_URL")
@@ -126,13 +126,12 @@ def _resource(name: str, free: int, least: int, remedy: str) -> Finding:
     return Finding(name, "ok", detail)
 
 
-def _default_model(backbone: str) -> Finding:
-    name = f"{backbone}_tiny"
+def _released(preset: str) -> Finding:
     try:
-        read_model(default_model(backbone))
+        read_model(released_model(preset))
     except Pano3DError as error:
-        return Finding(name, "note", str(error))
-    return Finding(name, "ok", "the model reads well")
+        return Finding(preset, "note", str(error))
+    return Finding(preset, "ok", "the model reads well")
 
 
 def _tracking() -> Finding:

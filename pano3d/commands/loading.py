@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -16,8 +17,9 @@ from pano3d.tracking.registry import download_model
 from pano3d.types import WeightsError
 
 BACKBONES = ("must3r", "pi3")
-RELEASED = ("must3r_tiny", "pi3_tiny", "must3r_small", "pi3_small")
+RELEASED = ("must3r_small", "pi3_small", "must3r_tiny", "pi3_tiny")
 MODEL_HELP = f"a model folder, models:/NAME@ALIAS, or one that comes with pano3d: {', '.join(RELEASED)}"
+Size = Literal["small", "tiny"]
 CLONE, INSTALLED = Path(__file__).parents[2], Path(sys.prefix) / "share/pano3d"
 
 
@@ -36,10 +38,10 @@ class LoadedModel:
         size = f"{self.reconstructor.image_width}x{self.reconstructor.image_height}"
         if self.is_default:
             return (
-                "This is the tiny model that comes with pano3d. It was trained on generated rooms only: it can show "
-                "what the outputs are and reconstruct rooms like those coarsely; on real photographs expect rough "
-                f"shapes and many missing or wrong labels. It sees {size} pixels; --model must3r_small or pi3_small "
-                "sees 224x168 and finds more, more slowly. Scale is not metric."
+                f"This is {self.folder.name.removesuffix('_joint')}, which comes with pano3d. It was trained on "
+                "generated rooms only: it can show what the outputs are and reconstruct rooms like those coarsely; on "
+                "real photographs expect rough shapes and many missing or wrong labels. "
+                f"It sees {size} pixels. Scale is not metric."
             )
         return f"The model sees {size} pixels; its weights are under {self.description.license}. Scale is not metric."
 
@@ -50,15 +52,16 @@ def load_model(
     backbone: str | None = None,
     scene_config: SceneConfig | None = None,
     precision: Precision = "float32",
+    size: Size = "small",
 ) -> LoadedModel:
-    """A folder, `models:/NAME@ALIAS`, a preset of `RELEASED`, or None for the tiny one of a backbone.
+    """A folder, `models:/NAME@ALIAS`, a preset of `RELEASED`, or None for the one of a backbone and a size.
 
     Raises:
         WeightsError: there is no such model, its files are damaged, or it is of another backbone than asked for.
         DataError: the device does not exist here.
     """
     chosen = check_device(device)
-    folder = default_model(backbone or BACKBONES[0]) if uri_or_path is None else find_model(uri_or_path)
+    folder = released_model(f"{backbone or BACKBONES[0]}_{size}") if uri_or_path is None else find_model(uri_or_path)
     description = read_description(folder)
     if backbone is not None and description.config.backbone.name != backbone:
         raise WeightsError(f"loading {folder}: its backbone is {description.config.backbone.name}, not {backbone}")
@@ -99,11 +102,6 @@ def find_model(uri_or_path: str | Path) -> Path:
             f"{', '.join(RELEASED)}"
         )
     return folder
-
-
-def default_model(backbone: str) -> Path:
-    """The folder of the tiny model of a backbone, see `released_model`."""
-    return released_model(f"{backbone}_tiny")
 
 
 def released_model(preset: str) -> Path:

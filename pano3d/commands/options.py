@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from pano3d.commands.loading import BACKBONES, MODEL_HELP, LoadedModel, load_model
+from pano3d.commands.loading import BACKBONES, MODEL_HELP, LoadedModel, Size, load_model
 from pano3d.panoptic.scene import PassMerging, QuboMerging, SceneConfig, StandardMerging
 from pano3d.types import ConfigError
 
@@ -16,14 +16,22 @@ _MERGING: dict[str, Callable[[], StandardMerging | PassMerging | QuboMerging]] =
 }
 
 
-def add_model_options(parser: argparse.ArgumentParser, model_is_option: bool = True) -> None:
-    """--model (unless the command takes it as an argument), --backbone, --device, --precision, --merging, --score."""
+def add_model_options(
+    parser: argparse.ArgumentParser, model_is_option: bool = True, default_size: Size = "small"
+) -> None:
+    """--model (unless the command takes it as an argument), --backbone, --device, --precision, --merging, --score.
+
+    default_size: of the model that is taken where none is named.
+    """
+    parser.set_defaults(default_size=default_size)
     if model_is_option:
         parser.add_argument(
             "--model",
-            help=f"{MODEL_HELP} (default: the tiny one of --backbone)",
+            help=f"{MODEL_HELP} (default: the {default_size} one of --backbone)",
         )
-        parser.add_argument("--backbone", choices=BACKBONES, help="whose tiny model, where --model is not given")
+        parser.add_argument(
+            "--backbone", choices=BACKBONES, help=f"whose {default_size} model, where --model is not given"
+        )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 ... (default: %(default)s)")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="default: %(default)s")
     parser.add_argument(
@@ -55,4 +63,5 @@ def scene_config(args: argparse.Namespace) -> SceneConfig:
 
 def load_chosen_model(args: argparse.Namespace) -> LoadedModel:
     """The model the options name, on the device they name."""
-    return load_model(args.model, args.device, getattr(args, "backbone", None), scene_config(args), args.precision)
+    backbone = getattr(args, "backbone", None)
+    return load_model(args.model, args.device, backbone, scene_config(args), args.precision, args.default_size)

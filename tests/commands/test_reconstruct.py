@@ -16,7 +16,7 @@ import pano3d
 from pano3d import cli
 from pano3d.commands import loading, reconstruct
 from pano3d.commands.estimate import memory_bytes
-from pano3d.commands.loading import default_model, load_model
+from pano3d.commands.loading import load_model, released_model
 from pano3d.commands.result_folder import frusta, hold_folder, read_result
 from pano3d.data.archive import write_scene
 from pano3d.model import ModelConfig
@@ -304,15 +304,17 @@ def test_without_the_default_model_it_says_how_to_get_one(
     monkeypatch.setattr(loading, "INSTALLED", tmp_path / "prefix")
     assert cli.main(["reconstruct", str(photos), "-o", str(tmp_path / "out")]) == 1
     error = capsys.readouterr().err
-    assert "weights/must3r_tiny_joint is not in this installation" in error
+    assert "weights/must3r_small_joint is not in this installation" in error
     assert "make repro" in error
-    write_small_model(tmp_path / "clone/weights/must3r_tiny_joint")
-    assert default_model("must3r") == tmp_path / "clone/weights/must3r_tiny_joint"
+    write_small_model(tmp_path / "clone/weights/must3r_small_joint")
+    assert released_model("must3r_small") == tmp_path / "clone/weights/must3r_small_joint"
     assert cli.main(["reconstruct", str(photos), "-o", str(tmp_path / "out")]) == 0
-    assert "trained on generated rooms only" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "This is must3r_small, which comes with pano3d" in said
+    assert "trained on generated rooms only" in said
     assert "generated rooms only" in (tmp_path / "out" / "scene.html").read_text()
     with pytest.raises(WeightsError, match="pi3_tiny_joint"):
-        default_model("pi3")
+        released_model("pi3_tiny")
 
 
 @pytest.mark.parametrize("config", [MODEL, PI3])

@@ -18,7 +18,7 @@ import pytest
 
 from pano3d import cli
 from pano3d.backbones.must3r_streaming import StreamingConfig
-from pano3d.commands import stream
+from pano3d.commands import loading, stream
 from pano3d.commands.loading import load_model
 from pano3d.commands.result_folder import read_result
 from pano3d.commands.stream import arriving
@@ -50,6 +50,16 @@ def test_each_photo_gets_its_line_and_file(model: Path, tmp_path: Path, capsys: 
     with np.load(tmp_path / "out" / "frames" / "photo_2.npz") as frame:
         assert frame["points_world"].shape == (32, 48, 3)
         assert frame["segment_id"].shape == (32, 48)
+
+
+def test_a_stream_takes_the_tiny_model_unless_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(loading, "CLONE", tmp_path)
+    write_small_model(tmp_path / "weights/must3r_tiny_joint")
+    words = ["stream", write_photos(tmp_path / "in", 2), "-o", tmp_path / "out", "--idle", "0.5"]
+    assert cli.main([str(word) for word in words]) == 0
+    assert "This is must3r_tiny, which comes with pano3d" in capsys.readouterr().out
 
 
 def test_a_photo_is_taken_once_and_only_when_whole(tmp_path: Path) -> None:
