@@ -20,8 +20,8 @@ from pano3d.backbones.attention import CrossAttention, SelfAttention
 from pano3d.backbones.dinov2_block import Block
 from pano3d.backbones.must3r_decoder import DecoderBlock
 from pano3d.backbones.must3r_encoder import EncoderBlock
-from pano3d.model import ModelConfig, Pano3D
-from pano3d.model_files import draw_model
+from pano3d.data.label_spaces import label_space
+from pano3d.model import ModelConfig, Pano3D, build_model
 from pano3d.types import ConfigError
 
 UNEVENNESS = 0.5
@@ -42,7 +42,7 @@ def grown(model: Pano3D, config: ModelConfig, seed: int = 0) -> Pano3D:
     Raises:
         ConfigError: a layer of `model` does not fit into the larger network; names it.
     """
-    larger = draw_model(config)
+    larger = build_model(config, len(label_space(config.label_space).names))
     if type(larger.backbone) is not type(model.backbone):
         raise ConfigError(
             f"growing: a {type(model.backbone).__name__} cannot become a {type(larger.backbone).__name__}"

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pano3d import config
+from pano3d import cli, config
 from pano3d.commands.text_classes import class_names
 from pano3d.data.archive import write_scene
 from pano3d.data.batches import TrainingSteps
@@ -156,3 +156,18 @@ def test_a_dataset_without_a_common_class_is_refused(tmp_path: Path) -> None:
     steps = TrainingSteps(mixed_archives(tmp_path), small.training().loader, seed=0, vocabulary=strange)
     with pytest.raises(DataError, match="shares no class name with strange"):
         steps[0]
+
+
+@pytest.mark.parametrize("change", ["grow", "split-patches"])
+def test_a_larger_or_finer_network_needs_no_file_again(tmp_path: Path, change: str) -> None:
+    file, _ = text_file(tmp_path)
+    torch.manual_seed(0)
+    wanted = described(file)
+    model = draw_model(wanted)
+    write_model(tmp_path / "model", model, wanted, "Apache-2.0", {})
+    file.unlink()
+    config.write(tmp_path / "params.yaml", {"seed": 0, "backbone": config.plain(wanted.backbone)})
+    more = ["--params", str(tmp_path / "params.yaml")] if change == "grow" else []
+    assert cli.main([change, str(tmp_path / "model"), *more, "-o", str(tmp_path / "new")]) == 0
+    kept = read_model(tmp_path / "new")[0].state_dict()["mask_decoder.class_head.text_embeddings"]
+    assert torch.equal(kept, model.state_dict()["mask_decoder.class_head.text_embeddings"])

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from pano3d.backbones.finer_patches import finer_config, finer_weights
 from pano3d.commands.loading import MODEL_HELP, find_model
-from pano3d.model import BackboneChoice, Must3rChoice
-from pano3d.model_files import draw_model, load_strictly, read_model, write_model
+from pano3d.data.label_spaces import label_space
+from pano3d.model import BackboneChoice, Must3rChoice, build_model
+from pano3d.model_files import load_strictly, read_model, write_model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +28,7 @@ def main(args: argparse.Namespace) -> int:
     else:
         backbone = replace(backbone, network=finer_config(backbone.network, args.factor))
     config = replace(description.config, backbone=backbone)
-    finer = draw_model(config)
+    finer = build_model(config, len(label_space(config.label_space).names))
     load_strictly(finer.backbone, finer_weights(model.backbone.state_dict(), args.factor), args.model)
     load_strictly(finer.fusion, model.fusion.state_dict(), args.model)
     load_strictly(finer.mask_decoder, model.mask_decoder.state_dict(), args.model)
