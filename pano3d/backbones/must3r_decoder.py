@@ -94,23 +94,34 @@ class DecoderBlock(nn.Module):
         plan: Sequence[Reading],
     ) -> Float[Tensor, "b s d"]:
         """All views of a call in parallel; `tokens` strings their tokens together in order."""
-        attended = tokens + self._within_views(self.norm1(tokens), spans)
+        attended = self._attend_within(tokens, spans)
         sources = self._sources(tokens, stored, mode, plan)
-        query = self.cross_attn.queries(self.norm2(attended))
+        query = self.ask(attended)
         reads = [
             self.cross_attn.read(query[:, :, reading.queries[0] : reading.queries[1]], reading.select(sources))
             for reading in plan
         ]
-        read = reads[0] if len(reads) == 1 else torch.cat(reads, dim=2)
+        return self.digest(attended, reads[0] if len(reads) == 1 else torch.cat(reads, dim=2))
+
+    def within_views(self, views: Float[Tensor, "n t d"], table: RopeTable) -> Float[Tensor, "n t d"]:
+        """Each view's tokens attend to each other."""
+        return views + self.attn(self.norm1(views), table)
+
+    def ask(self, attended: Float[Tensor, "b s d"]) -> Float[Tensor, "b heads s c"]:
+        """Queries of the cross-attention."""
+        return self.cross_attn.queries(self.norm2(attended))
+
+    def digest(self, attended: Float[Tensor, "b s d"], read: Float[Tensor, "b heads s c"]) -> Float[Tensor, "b s d"]:
+        """Take in what was read."""
         crossed = attended + self.cross_attn.merge(read)
         return crossed + self.mlp(self.norm3(crossed))
 
-    def _within_views(self, normed: Tensor, spans: Sequence[_Span]) -> Tensor:
-        batch = normed.shape[0]
+    def _attend_within(self, tokens: Float[Tensor, "b s d"], spans: Sequence[_Span]) -> Float[Tensor, "b s d"]:
+        batch = tokens.shape[0]
         attended = []
         for span in spans:
-            views = rearrange(normed[:, span.start : span.stop], "b (n t) d -> (b n) t d", n=span.num_views)
-            attended.append(rearrange(self.attn(views, span.table), "(b n) t d -> b (n t) d", b=batch))
+            views = rearrange(tokens[:, span.start : span.stop], "b (n t) d -> (b n) t d", n=span.num_views)
+            attended.append(rearrange(self.within_views(views, span.table), "(b n) t d -> b (n t) d", b=batch))
         return attended[0] if len(attended) == 1 else torch.cat(attended, dim=1)
 
     def _sources(self, tokens: Tensor, stored: Tensor, mode: MemoryMode, plan: Sequence[Reading]) -> Tensor:

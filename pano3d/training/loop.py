@@ -19,6 +19,7 @@ from tqdm import tqdm
 from pano3d.data.batches import LoaderConfig, TrainingSteps, training_batches
 from pano3d.data.label_spaces import LabelSpace
 from pano3d.model import Pano3D
+from pano3d.training.compilation import compile_blocks
 from pano3d.training.memory import (
     GIB,
     MemoryEstimate,
@@ -53,6 +54,7 @@ class TrainingConfig:
     probe_every: steps between measurements of both losses' gradients at the decoder (0 = never).
     accumulate: parts a step is computed in, one after the other; the same gradient from less memory.
     recompute: keep only the inputs of blocks for the backward pass; the same gradient from less memory, slower.
+    compile: make kernels for the blocks at the first steps, which takes a minute or so: for long runs on a GPU.
     sharding: what each of several processes holds of weights, gradients and moments: all ("none") or a part ("fsdp").
     """
 
@@ -65,6 +67,7 @@ class TrainingConfig:
     probe_every: int = 0
     accumulate: int = 1
     recompute: bool = False
+    compile: bool = False
     sharding: Literal["none", "fsdp"] = "none"
 
     def __post_init__(self) -> None:
@@ -75,6 +78,10 @@ class TrainingConfig:
         require_equal_shares(self.loader.images_per_batch, self.loader.views, self.accumulate)
         if self.sharding == "fsdp" and self.probe_every:
             raise ConfigError("training: gradients cannot be probed while they are sharded; set probe_every to 0")
+        if self.sharding == "fsdp" and self.compile:
+            raise ConfigError(
+                "training: compiled blocks were never tried sharded; set compile or sharding to its default"
+            )
         if self.sharding == "fsdp" and self.optimizer.muon:
             raise ConfigError("training: Muon needs whole matrices; set optimizer.muon to 0 with sharding=fsdp")
 
@@ -145,6 +152,8 @@ def train(
     job = _Job(model, objective, optimizer, config, seed, state_path, processes)
     steps = TrainingSteps(paths, config.loader, seed, processes.rank, processes.count, vocabulary)
     estimate = _announce_memory(job, steps, first, device) if first < config.steps else None
+    if config.compile:  # after the estimate, whose bytes are counted operation by operation
+        compile_blocks(model)
     batches = training_batches(steps, first, config.steps, config.loader.workers, device.type == "cuda")
     window = _Window(estimate)
     has_warned = False
