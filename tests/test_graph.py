@@ -69,11 +69,11 @@ def test_a_second_reproduction_runs_nothing_and_leaves_git_clean(project: Path) 
 
 def test_a_value_reruns_the_stages_that_read_it(project: Path) -> None:
     params = project / "params"
-    edit(params / "joint_finetune.yaml", "training", "steps", value=77)
+    edit(params / "dataset_profile/rooms_default.yaml", "joint_finetune", "training", "steps", value=77)
     assert repro(project) == {"compose"} | every("joint_finetune", "geometry_control") | AFTER_JOINT
-    edit(params / "geometry_init.yaml", "training", "steps", value=77)
+    edit(params / "dataset_profile/rooms_default.yaml", "geometry_init", "training", "steps", value=77)
     assert repro(project) == {"compose"} | every("geometry_init") | AFTER_GEOMETRY
-    edit(params / "backbone/pi3_tiny.yaml", "backbone", "image_width", value=140)
+    edit(params / "backbone/pi3_small.yaml", "backbone", "image_width", value=238)
     changed = {*TRAINING, *SCORING}
     assert repro(project) == {"compose", "report"} | {f"{stage}@pi3" for stage in changed}
     edit(params / "verify.yaml", "stages", value=["evaluate"])

@@ -30,21 +30,24 @@ SECTIONS = (
 
 @dataclass(frozen=True)
 class Selection:
-    """params/run.yaml: which option of each group, which preset for each backbone, and free overrides."""
+    """params/run.yaml: which option of each group, which preset for each backbone, and free overrides.
+
+    backbones: None takes the preset that the profile names.
+    """
 
     dataset: str
     head: str
     profile: str
     experiment: str | None
     ablation: str | None
-    backbones: dict[str, str]
+    backbones: dict[str, str | None]
     overrides: tuple[str, ...]
 
-    def words(self, backbone: str) -> list[str]:
-        """The selection in Hydra's grammar, free overrides last."""
+    def words(self, preset: str) -> list[str]:
+        """The selection with one preset in Hydra's grammar, free overrides last."""
         groups = {name: getattr(self, name) for name in ("dataset", "head", "profile", "experiment", "ablation")}
         chosen = [f"{name}={option}" for name, option in groups.items() if option is not None]
-        return [*chosen, f"backbone={self.backbones[backbone]}", *self.overrides]
+        return [*chosen, f"backbone={preset}", *self.overrides]
 
 
 def run(params: Path, output: Path) -> None:
@@ -59,10 +62,10 @@ def run(params: Path, output: Path) -> None:
     """
     selection = config.load(params / "run.yaml", Selection)
     composed = {}
-    for backbone, preset in selection.backbones.items():
-        value = config.compose(params, selection.words(backbone))
+    for backbone, preset in chosen_presets(params, selection).items():
+        value = config.compose(params, selection.words(preset))
         composed[backbone] = {"seed": value["seed"], **{section: value.get(section, {}) for section in SECTIONS}}
-        unread = value.keys() - composed[backbone].keys()
+        unread = value.keys() - composed[backbone].keys() - {"backbones"}
         if unread:
             raise ConfigError(f"{params}: nothing reads {', '.join(sorted(unread))}; put it under one of {SECTIONS}")
         check(composed[backbone], f"{params} for backbone {backbone} ({preset})")
@@ -70,6 +73,22 @@ def run(params: Path, output: Path) -> None:
     name = config.digest(composed)
     for backbone, value in composed.items():
         config.write(output / backbone / "params.yaml", {"reproduction": name, **value})
+
+
+def chosen_presets(params: Path, selection: Selection) -> dict[str, str]:
+    """The preset of each backbone: the selection's, or its profile's.
+
+    Raises:
+        ConfigError: neither names one.
+    """
+    of_profile = config.compose(params, [f"profile={selection.profile}"]).get("backbones", {})
+    chosen = {backbone: preset or of_profile.get(backbone) for backbone, preset in selection.backbones.items()}
+    nameless = [backbone for backbone, preset in chosen.items() if preset is None]
+    if nameless:
+        raise ConfigError(
+            f"{params}: neither run.yaml nor profile {selection.profile} names a preset for {', '.join(nameless)}"
+        )
+    return chosen
 
 
 def check(composed: dict[str, Any], where: str) -> None:

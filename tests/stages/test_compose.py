@@ -62,6 +62,25 @@ def test_every_preset_composes(params: Path) -> None:
         assert composed(params, backbones={name: preset})[name]["backbone"]
 
 
+def test_the_profile_names_the_presets_that_the_selection_leaves_open(params: Path) -> None:
+    def heights(**changes: object) -> dict[str, object]:
+        return {name: value["backbone"]["image_height"] for name, value in composed(params, **changes).items()}  # type: ignore[index]
+
+    assert heights() == {"must3r": 168, "pi3": 168}
+    assert heights(profile="smoke") == {"must3r": 96, "pi3": 98}
+    assert heights(profile="smoke", backbones={"must3r": "must3r_small", "pi3": None}) == {"must3r": 168, "pi3": 98}
+    (params / "profile/bare.yaml").write_text("# @package _global_\n{}\n")
+    with pytest.raises(ConfigError, match=r"neither run\.yaml nor profile bare names a preset for must3r, pi3"):
+        composed(params, profile="bare", backbones={"must3r": None, "pi3": None})
+
+
+def test_the_default_run_on_rooms_photographs_what_its_models_see(params: Path) -> None:
+    for value in composed(params).values():
+        size = (value["backbone"]["image_width"], value["backbone"]["image_height"])  # type: ignore[index]
+        photos = value["dataset"]["generator"]  # type: ignore[index]
+        assert size == (photos["width"], photos["height"])
+
+
 def test_free_overrides_reach_both_backbones_and_the_name_of_the_reproduction(params: Path) -> None:
     base, changed = composed(params), composed(params, overrides=["seed=5"])
     assert {value["seed"] for value in changed.values()} == {5}
