@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from pano3d import config
 from pano3d.backbones.must3r_config import Must3rConfig
@@ -98,6 +100,23 @@ def test_the_small_models_are_the_tiny_ones_grown(backbone: str) -> None:
         patch_size = network.patch_size if isinstance(network, Must3rConfig) else network.encoder.patch_size
         shares.append(network.rope_scale * choice.image_width / patch_size)
     assert shares[0] == pytest.approx(shares[1])
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "params/experiment").glob("rooms_*.yaml")), ids=lambda path: path.stem)
+def test_the_default_run_leaves_no_trace_in_a_recipe(path: Path) -> None:
+    def names(value: dict[str, Any], prefix: str = "") -> set[str]:
+        return {
+            deep
+            for key, inner in value.items()
+            for deep in (names(inner, f"{prefix}{key}.") if isinstance(inner, dict) else {prefix + key})
+        }
+
+    recipe, default = (
+        yaml.safe_load(one.read_text()) for one in (path, ROOT / "params/dataset_profile/rooms_default.yaml")
+    )
+    for section in ("dataset", "geometry_init", "joint_finetune"):
+        if section == "dataset" or recipe[section]["training"] is not None:
+            assert names(default[section]) <= names(recipe[section]), section
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "params/experiment").glob("*.yaml")), ids=lambda path: path.stem)
