@@ -21,7 +21,7 @@ from pano3d.reconstruction import Reconstructor
 from pano3d.types import PanopticScene
 
 ROOT = Path(__file__).parents[1]
-VIEWS = 8
+VIEWS, WIDTH = 8, 224  # photos as the larger of the models see them
 
 
 def cases(full: bool) -> list[Case | Growth]:
@@ -31,10 +31,10 @@ def cases(full: bool) -> list[Case | Growth]:
     return [
         *(
             Case(f"reconstruct {name} {VIEWS} views", partial(prepare, name), unit="view")
-            for name in ("must3r_tiny", "pi3_tiny")
+            for name in ("must3r_small", "pi3_small", "must3r_tiny", "pi3_tiny")
         ),
         *([command] if full else []),
-        Growth("reconstruct must3r_tiny", "views", views, prepare_growth),
+        Growth("reconstruct must3r_small", "views", views, prepare_growth),
     ]
 
 
@@ -54,13 +54,13 @@ def prepare(name: str, device: str) -> Work:
 
 
 def prepare_growth(views: int, device: str) -> Callable[[], PanopticScene]:
-    reconstructor = load(ROOT / "weights/must3r_tiny_joint", device)
+    reconstructor = load(ROOT / "weights/must3r_small_joint", device)
     return partial(reconstructor.reconstruct, photos(reconstructor, views))
 
 
 def photos(reconstructor: Reconstructor, views: int) -> np.ndarray:
     """(V H W 3) of one generated room."""
-    room = generate_scene(rooms_config("fast", views, 128), 0, "test", 0)
+    room = generate_scene(rooms_config("fast", views, WIDTH), 0, "test", 0)
     size = reconstructor.image_width, reconstructor.image_height
     return np.stack([fit_frame(frame, *size).color for frame in room.frames])
 
@@ -69,7 +69,7 @@ def prepare_command(device: str) -> Work:
     """From the shell: imports, weights, photos from an archive, network, every file of the result."""
     folder = Path(tempfile.mkdtemp())
     archive = folder / "room.zip"
-    write_scene(archive, generate_scene(rooms_config("fast", VIEWS, 128), 0, "test", 0))
+    write_scene(archive, generate_scene(rooms_config("fast", VIEWS, WIDTH), 0, "test", 0))
     words = [sys.executable, "-m", "pano3d", "reconstruct", str(archive), "-o", str(folder / "out")]
 
     def run() -> subprocess.CompletedProcess[str]:

@@ -7,11 +7,10 @@ folder: a second attempt goes on where the first one stopped.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import yaml
 
 from flows.children import read_child, run_child
 from pano3d import config
+from pano3d.files import locked
 
 PYTHON = "python"
 
@@ -60,7 +60,7 @@ class Workspace:
 
     def held(self) -> AbstractContextManager[None]:
         """Used by one run at a time: the next one waits, also one of another ablation or another process."""
-        return _locked(self.folder.with_suffix(".lock"))
+        return locked(self.folder.with_suffix(".lock"))
 
     def prepare(self) -> None:
         """Clone, share the cache, select, and compose: a wrong name or value fails here, before a device is taken."""
@@ -101,15 +101,7 @@ def workspace(project: Path, commit: str, selection: Selection) -> Workspace:
 
 def project_held(project: Path) -> AbstractContextManager[None]:
     """One `dvc repro` of ours in the project itself at a time; others wait, where DVC alone would refuse."""
-    return _locked(project / "work" / "flows" / "project.lock")
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    return locked(project / "work" / "flows" / "project.lock")
 
 
 def clean_commit(project: Path, allow_dirty: bool) -> str:

@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Digest every scene that `prepare` would read.
+    """Digest every scene that `prepare` would read, and the tables that name their classes.
 
     Raises:
         ConfigError: the dataset is generated, or its raw root is not set.
@@ -50,6 +50,7 @@ def main(args: argparse.Namespace) -> int:
         "dataset": args.dataset,
         "whole": args.whole,
         "scenes": {scene.name: entry for scene, entry in zip(raw.scenes, described, strict=True)},
+        "shared": sources_digest(describe_sources(raw.shared, raw.root, args.whole)),
     }
     output = args.output or Path("fingerprints") / f"{args.dataset}.json"
     output.parent.mkdir(parents=True, exist_ok=True)

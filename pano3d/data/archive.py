@@ -23,6 +23,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pano3d.data.pictures import decode_picture
 from pano3d.data.scene_schema import FORMAT_VERSION, MASKS, check_header
 from pano3d.types import DataError
 
@@ -282,11 +283,7 @@ class SceneArchive:
             raise DataError(f"reading {self.path}: member {member} is damaged ({error}); prepare it again") from error
 
     def _image(self, member: str, frame: FrameMeta, flags: int) -> NDArray[Any]:
-        data = self._read(member)
-        try:
-            image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
-        except cv2.error:  # of sizes beyond what OpenCV takes
-            image = None
+        image = decode_picture(self._read(member), flags)
         if image is None:
             raise DataError(f"reading {self.path}: member {member} is not an image")
         if image.shape[:2] != (frame.height, frame.width):

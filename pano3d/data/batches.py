@@ -94,13 +94,18 @@ class TrainingSteps(Dataset[Batch]):
 
     def __getitem__(self, step: int) -> Batch:
         choices = self._config.views
-        views = choices[int(np.random.default_rng([self._seed, step]).integers(len(choices)))]
+        views = choices[int(self._generator(step, 0).integers(len(choices)))]
         scenes = self._config.images_per_batch // views
         positions = range(scenes * self._rank // self._count, scenes * (self._rank + 1) // self._count)
         return collate([self._sample(step, position, views) for position in positions])
 
+    def _generator(self, step: int, stream: int) -> np.random.Generator:
+        """Stream 0 draws what a step's scenes have in common, 1 + position each of them. numpy pads seeds with zeros:
+        [seed, step] would be the stream of position 0, and the number of views would say which scene."""
+        return np.random.default_rng([self._seed, step, stream])
+
     def _sample(self, step: int, position: int, views: int) -> Sample:
-        generator = np.random.default_rng([self._seed, step, position])
+        generator = self._generator(step, 1 + position)
         scene = int(generator.integers(len(self._frames)))
         archive = self._frames.scene(scene)
         chosen = sample_connected_views(archive.overlap, views, generator, self._config.minimum_overlap)

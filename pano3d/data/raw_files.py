@@ -76,14 +76,17 @@ class RawScene:
 
 
 class RawDataset:
-    """The scenes of a dataset that are on disk, and those that its splits name and that are not.
+    """The scenes of a dataset that are on disk, those that its splits name and that are not, and the files below `root`
+    that shape every scene, such as the tables that name its classes.
 
     Raises:
         DataError: a split has no scene at all.
     """
 
-    def __init__(self, root: Path, scenes: list[RawScene], listed: Sequence[str], splits: Sequence[str]):
-        self.root, self.scenes = root, scenes
+    def __init__(
+        self, root: Path, scenes: list[RawScene], listed: Sequence[str], splits: Sequence[str], shared: list[Path]
+    ):
+        self.root, self.scenes, self.shared = root, scenes, shared
         here = {scene.name for scene in scenes}
         self.missing = sorted(set(listed) - here)
         for split in splits:
@@ -128,10 +131,11 @@ def sources_digest(sources: list[dict[str, Any]]) -> str:
 @dataclass(frozen=True)
 class Fingerprint:
     """whole: whether large files were digested whole. scenes: digest of each scene's raw files, empty where none was
-    fingerprinted yet."""
+    fingerprinted yet. shared: that of the files which shape every scene."""
 
     whole: bool
     scenes: dict[str, str]
+    shared: str
 
 
 def read_fingerprint(path: Path) -> Fingerprint:
@@ -147,8 +151,24 @@ def read_fingerprint(path: Path) -> Fingerprint:
     ):
         raise DataError(f"reading {path}: not a fingerprint; make it with `pano3d fingerprint`")
     return Fingerprint(
-        bool(content.get("whole", False)), {scene: str(entry["sha256"]) for scene, entry in scenes.items()}
+        bool(content.get("whole", False)),
+        {scene: str(entry["sha256"]) for scene, entry in scenes.items()},
+        str(content.get("shared", "")),
     )
+
+
+def require_known_tables(raw: RawDataset, known: Fingerprint) -> None:
+    """The files that shape every scene are those of the fingerprint.
+
+    Raises:
+        DataError: they are not.
+    """
+    if sources_digest(describe_sources(raw.shared, raw.root, known.whole)) != known.shared:
+        names = ", ".join(str(path.relative_to(raw.root)) for path in raw.shared)
+        raise DataError(
+            f"preparing: {names} below {raw.root} are not those of the committed fingerprint; restore them, or run "
+            "`pano3d fingerprint` and commit what changed"
+        )
 
 
 def build_known(scene: RawScene, known: Fingerprint) -> SceneContent:

@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from pano3d import config, tracking
 from pano3d.data.label_spaces import label_space
 from pano3d.data.preparation import read_manifest, split_paths
+from pano3d.files import locked
 from pano3d.model import ModelConfig, Pano3D
 from pano3d.model_files import joined_licenses, write_model
 from pano3d.stages.workspace import work_folder
@@ -49,38 +52,47 @@ class Fit:
 def fit(job: Fit) -> None:
     """Train (unless `training` is None), then write model.json + weights, curve.csv and metrics.json.
 
-    Killed at any moment, the same call goes on from the last checkpoint, in the same tracking run. Started by torchrun,
-    all processes train and the first one tracks and writes.
+    Killed at any moment, the same call goes on from the last checkpoint, in the same tracking run. A second one at the
+    same time waits: experiments share work/, and so this training's checkpoints. Started by torchrun, all processes
+    train and the first one tracks and writes.
     """
     with joined_processes() as processes:
         manifest = read_manifest(job.data)
         key = _key(job, list(manifest["sha256"]))
         state_path = work_folder() / "training" / f"{job.stage}-{key[:16]}.pt"
-        run_file = state_path.with_suffix(".run")
         if not processes.is_first:
+            processes.wait()
             _train(job, state_path, processes, tracking.Recorder())
             return
-        run_id = run_file.read_text().strip() if run_file.exists() else None
-        with tracking.run(job.stage, job.settings, device=str(processes.device), run_id=run_id) as recorder:
-            if recorder.run_id:
-                run_file.parent.mkdir(parents=True, exist_ok=True)
-                run_file.write_text(recorder.run_id)
-            recorder.log_input(manifest, job.settings["dataset"]["name"], str(job.data), key, "training")
-            history = _train(job, state_path, processes, recorder)
-            provenance = {
-                "stage": job.stage,
-                "seed": job.seed,
-                "dataset": job.settings["dataset"]["name"],
-                "steps": job.training.steps if job.training else 0,
-            }
-            seen = [] if job.training is None else [str(one) for one in manifest["license"]]
-            license = joined_licenses([*job.licenses, *seen])
-            write_model(job.output, job.model, job.model_config, license, provenance)
-            write_results(job.results, history)
-            recorder.log_artifact(job.results)
-        # Only now: until the outputs are whole, the state is what saves the work.
-        state_path.unlink(missing_ok=True)
-        run_file.unlink(missing_ok=True)
+        waiting = f"{job.stage}: another run trains the same; waiting until it has ended"
+        with locked(state_path.with_suffix(".lock"), waiting):
+            processes.wait()
+            _fit_and_write(job, manifest, key, state_path, processes)
+
+
+def _fit_and_write(job: Fit, manifest: pd.DataFrame, key: str, state_path: Path, processes: Processes) -> None:
+    """What the first process does: train, track, and write."""
+    run_file = state_path.with_suffix(".run")
+    run_id = run_file.read_text().strip() if run_file.exists() else None
+    with tracking.run(job.stage, job.settings, device=str(processes.device), run_id=run_id) as recorder:
+        if recorder.run_id:
+            run_file.write_text(recorder.run_id)
+        recorder.log_input(manifest, job.settings["dataset"]["name"], str(job.data), key, "training")
+        history = _train(job, state_path, processes, recorder)
+        provenance = {
+            "stage": job.stage,
+            "seed": job.seed,
+            "dataset": job.settings["dataset"]["name"],
+            "steps": job.training.steps if job.training else 0,
+        }
+        seen = [] if job.training is None else [str(one) for one in manifest["license"]]
+        license = joined_licenses([*job.licenses, *seen])
+        write_model(job.output, job.model, job.model_config, license, provenance)
+        write_results(job.results, history)
+        recorder.log_artifact(job.results)
+    # Only now: until the outputs are whole, the state is what saves the work.
+    state_path.unlink(missing_ok=True)
+    run_file.unlink(missing_ok=True)
 
 
 def _key(job: Fit, digests: list[str]) -> str:

@@ -23,7 +23,7 @@ from pano3d import config, tracking
 from pano3d.data.archive import read_scene
 from pano3d.data.datasets import Dataset, RoomsDataset, ScanDataset, raw_dataset
 from pano3d.data.preparation import SceneTask, prepare_scenes
-from pano3d.data.raw_files import Fingerprint, build_known, read_fingerprint, stamp
+from pano3d.data.raw_files import Fingerprint, build_known, read_fingerprint, require_known_tables, stamp
 from pano3d.data.rooms.config import SPLITS
 from pano3d.data.rooms.generate import generate_scene, scene_names
 from pano3d.processes import end_with_pool
@@ -62,14 +62,14 @@ def run(params: Path, output: Path, fingerprint: Path | None = None) -> None:
     seed, the source that makes them, and the raw files' names, sizes and times.
 
     Args:
-        fingerprint: of the raw files, from `pano3d fingerprint`; scenes made from other files are refused. One without
-            scenes, or None, takes the raw files as they are.
+        fingerprint: of the raw files, from `pano3d fingerprint`; scenes made from other files are refused, and all if
+            the tables that name their classes are others. One without scenes, or None, takes the raw files as they are.
     """
     settings = config.read(params)
     prepare = config.load(params, PrepareConfig, "prepare")
     dataset: Dataset = config.load(params, Dataset, "dataset")
     seed = int(settings["seed"])
-    known = Fingerprint(False, {}) if fingerprint is None else read_fingerprint(fingerprint)
+    known = Fingerprint(False, {}, "") if fingerprint is None else read_fingerprint(fingerprint)
     todo = rooms_work(dataset, seed) if isinstance(dataset, RoomsDataset) else scan_work(dataset, known)
     key = config.digest({"dataset": settings["dataset"], "seed": seed, "source": _source_digest(dataset)})
     work = work_folder() / "prepare" / key[:16]
@@ -114,12 +114,14 @@ def rooms_work(dataset: RoomsDataset, seed: int) -> Work:
 def scan_work(dataset: ScanDataset, known: Fingerprint) -> Work:
     """Every scene on disk; where a fingerprint is given, only from the files it knows."""
     raw = raw_dataset(dataset)
+    if known.scenes:
+        require_known_tables(raw, known)
     tasks = [
         SceneTask(
             scene.split,
             scene.name,
             partial(build_known, scene, known) if known.scenes else scene.build,
-            config.digest([stamp(scene.sources, raw.root), known.scenes.get(scene.name)]),
+            config.digest([stamp([*scene.sources, *raw.shared], raw.root), known.scenes.get(scene.name)]),
         )
         for scene in raw.scenes
     ]
@@ -194,7 +196,9 @@ def _source_digest(dataset: Dataset) -> str:
     if isinstance(dataset, RoomsDataset):
         paths = [*(room / "rooms").rglob("*.py"), room / "archive.py"]
     else:
-        paths = [path for path in room.rglob("*.py") if "rooms" not in path.relative_to(room).parts]
+        # With the tables of classes, which say what a label means.
+        sources = (*room.rglob("*.py"), *room.rglob("*.json"))
+        paths = [path for path in sources if "rooms" not in path.relative_to(room).parts]
     digest = hashlib.sha256()
     for path in sorted(paths):
         digest.update(path.read_bytes())

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pano3d.files import locked
 from pano3d.processes import silence_telemetry
 from pano3d.types import Pano3DError
 
@@ -35,7 +36,7 @@ class Store:
 
     def lock(self) -> contextlib.AbstractContextManager[None]:
         """Held by one process of this machine at a time."""
-        return _lock(self.lock_file)
+        return locked(self.lock_file)
 
     def experiment(self, name: str) -> str:
         """Id of the experiment `pano3d/NAME`, made where there is none."""
@@ -95,7 +96,7 @@ def open_store() -> Store:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     lock_file = (database or home() / "mlflow.db").with_suffix(".db.lock")
     # Two first users migrating one fresh database crash each other.
-    with _lock(lock_file), _lock_in_database(uri):
+    with locked(lock_file), _lock_in_database(uri):
         if database is not None:
             _follow_moved_folder(database)
         return Store(*_connect(uri, database), lock_file)
@@ -217,13 +218,3 @@ def _follow_moved_folder(database: Path) -> None:
                 f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",
                 (new, len(old) + 1, len(old), old),
             )
-
-
-@contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    import fcntl
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield  # closing the file lets go of the lock

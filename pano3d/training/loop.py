@@ -90,6 +90,7 @@ class TrainingConfig:
         return torch.bfloat16 if self.precision == "bf16" else None
 
 
+_Sums = dict[str, tuple[float, int]]
 History = list[dict[str, float]]
 """Means of each logged quantity between log points, with "step": what training curves are drawn from."""
 
@@ -153,9 +154,9 @@ def train(
     steps = TrainingSteps(paths, config.loader, seed, processes.rank, processes.count, vocabulary)
     estimate = _announce_memory(job, steps, first, device) if first < config.steps else None
     if config.compile:  # after the estimate, whose bytes are counted operation by operation
-        compile_blocks(model)
+        compile_blocks(model, keeps_graph=config.probe_every > 0)
     batches = training_batches(steps, first, config.steps, config.loader.workers, device.type == "cuda")
-    window = _Window(estimate)
+    window = _Window(estimate, processes, resume.window if resume else {})
     has_warned = False
     history: History = list(resume.history) if resume else []
     started = time.monotonic()
@@ -176,7 +177,7 @@ def train(
             progress.update()
             done = step + 1
             if done % config.log_every == 0 or done == config.steps:
-                row = window.close(optimizer, processes, device)
+                row = window.close(optimizer, device)
                 progress.set_postfix(loss=f"{row['loss/total']:.3f}", refresh=False)
                 history.append({"step": float(done), **row})
                 if processes.is_first and not has_warned and row.get("loss/segmentation/unmatched_targets", 0.0) > 0:
@@ -191,7 +192,8 @@ def train(
             stopping = processes.any(stop_requested())
             if stopping or (done % config.checkpoint_every == 0 and done < config.steps):
                 elapsed = seconds_before + time.monotonic() - started
-                save_state(state_path, model, optimizer, ResumePoint(done, elapsed, history), processes)
+                point = ResumePoint(done, elapsed, history, window.sums(device))
+                save_state(state_path, model, optimizer, point, processes)
                 if stopping:
                     raise Interrupted(f"{label} stopped at step {done} of {config.steps}; run it again to go on")
     if estimate and processes.is_first:
@@ -343,11 +345,18 @@ class _Probe:
 
 
 class _Window:
-    """Sums between two log points: losses, images, and the time spent waiting for data."""
+    """Sums between two log points: losses, images, and the time spent waiting for data.
 
-    def __init__(self, estimate: MemoryEstimate | None) -> None:
-        self._estimate = estimate
-        self._sums: dict[str, tuple[float, int]] = {}
+    begun: what `sums` gave when the run was interrupted between the two.
+    """
+
+    def __init__(self, estimate: MemoryEstimate | None, processes: Processes, begun: _Sums) -> None:
+        self._estimate, self._processes = estimate, processes
+        # Losses are shares that add up over processes; what was added up already is the first one's.
+        self._sums = {
+            name: (0.0 if _is_shared(name) and not processes.is_first else total, count)
+            for name, (total, count) in begun.items()
+        }
         self._images, self._waited, self._since = 0, 0.0, time.monotonic()
 
     def timed_wait(self, batches: Iterator[Batch]) -> Batch:
@@ -362,22 +371,31 @@ class _Window:
             self._sums[name] = (total + value, count + 1)
         self._images += images
 
-    def close(self, optimizer: Optimizers, processes: Processes, device: torch.device) -> dict[str, float]:
+    def sums(self, device: torch.device) -> _Sums:
+        """Sum and count of each quantity since the last log point, over all processes; every process must ask."""
+        shared = [name for name in self._sums if _is_shared(name)]
+        if self._processes.count == 1 or not shared:
+            return dict(self._sums)
+        parts = torch.tensor([self._sums[name][0] for name in shared], dtype=torch.float64, device=device)
+        totals = self._processes.sum(parts).tolist()
+        return self._sums | {name: (total, self._sums[name][1]) for name, total in zip(shared, totals, strict=True)}
+
+    def close(self, optimizer: Optimizers, device: torch.device) -> dict[str, float]:
         """Means since the last log point, over all processes; every process must ask."""
         elapsed = max(time.monotonic() - self._since, 1e-9)
-        row = {name: total / count for name, (total, count) in self._sums.items()}
-        shared = [name for name in row if name.startswith("loss/")]
-        if processes.count > 1:
-            means = torch.tensor([row[name] for name in shared], dtype=torch.float64, device=device)
-            row |= dict(zip(shared, processes.sum(means).tolist(), strict=True))
+        row = {name: total / count for name, (total, count) in self.sums(device).items()}
         row |= {f"learning_rate/{group['part']}": group["lr"] for group in optimizer.param_groups}
-        row["throughput/images_per_second"] = self._images * processes.count / elapsed
+        row["throughput/images_per_second"] = self._images * self._processes.count / elapsed
         row["throughput/data_wait_share"] = self._waited / elapsed
         row["memory/peak_gib"] = peak_bytes(device) / GIB
         if self._estimate:
             row["memory/estimate_gib"] = self._estimate.total / GIB
-        self.__init__(self._estimate)  # type: ignore[misc]
+        self.__init__(self._estimate, self._processes, {})  # type: ignore[misc]
         return row
+
+
+def _is_shared(name: str) -> bool:
+    return name.startswith("loss/")
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,15 @@ _DAMAGED = (RuntimeError, KeyError, ValueError, EOFError, OSError, pickle.Unpick
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """Where an interrupted run goes on. Batches and random draws are functions of the step, so no stream is kept."""
+    """Where an interrupted run goes on. Batches and random draws are functions of the step, so no stream is kept.
+
+    window: sums and counts of what was measured since the last log point, over all processes.
+    """
 
     step: int
     seconds: float
     history: list[dict[str, float]]
+    window: dict[str, tuple[float, int]] = field(default_factory=dict)
 
 
 def save_state(
@@ -101,7 +105,8 @@ def restore_optimizer(state: dict[str, Any], path: Path, optimizer: Optimizers) 
         rules = [[p for group in rule.param_groups for p in group["params"]] for rule in optimizer.rules]
         # Where their numbers differ, load_state_dict says so.
         optimizer.load_state_dict([sharded_moments(*each) for each in zip(states, rules)] + states[len(rules) :])
-        return ResumePoint(int(state["step"]), float(state["seconds"]), state["history"])
+        # A state of before had no window: its next log point tells of the steps since.
+        return ResumePoint(int(state["step"]), float(state["seconds"]), state["history"], state.get("window", {}))
     except _DAMAGED as error:
         raise _unusable(path, error) from error
 

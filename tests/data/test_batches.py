@@ -1,4 +1,4 @@
-"""A batch with dyed, flattened or patterned segments differs from a plain one in its colours alone."""
+"""Batches: which scenes are drawn, and that dyed, flattened or patterned segments change nothing but colours."""
 
 import resource
 from dataclasses import replace
@@ -11,6 +11,7 @@ from pano3d.data.archive import read_scene, write_scene
 from pano3d.data.augmentation import AugmentationConfig
 from pano3d.data.batches import LoaderConfig, TrainingSteps
 from tests.data.box_room import make_box_room
+from tests.data.scenes import make_scene
 
 PLAIN = AugmentationConfig(*[0.0] * 11)
 
@@ -20,7 +21,7 @@ def test_changed_colours_keep_geometry_and_labels(tmp_path, change):
     path = tmp_path / "room.zip"
     write_scene(path, make_box_room())
     loader = LoaderConfig(64, 48, images_per_batch=4, views=(2,), augmentation=PLAIN)
-    plain = [TrainingSteps([path], loader, seed=0)[step] for step in range(8)]
+    plain = [TrainingSteps([path], loader, seed=0)[step] for step in range(12)]
     scene = read_scene(path)
     photos = [torch.from_numpy(scene.color(number)).permute(2, 0, 1) / 255 for number in range(len(scene))]
     assert all(any(torch.allclose(view, photo) for photo in photos) for view in plain[0].views.images.flatten(0, 1))
@@ -47,6 +48,20 @@ def test_scenes_are_flattened_by_shares_from_little_to_all(tmp_path, monkeypatch
         steps[step]
     assert 0 <= min(shares) < 0.1
     assert 0.9 < max(shares) <= 1
+
+
+def test_every_number_of_views_meets_every_scene(tmp_path):
+    """Which scenes are drawn must not follow from how many views they are drawn with."""
+    names = [f"scene{number}" for number in range(8)]
+    for name in names:
+        write_scene(tmp_path / f"{name}.zip", make_scene(name, views=4, height=32, width=48))
+    loader = LoaderConfig(48, 32, images_per_batch=4, views=(1, 4), augmentation=PLAIN)
+    steps = TrainingSteps(sorted(tmp_path.glob("*.zip")), loader, seed=0)
+    met = {1: set(), 4: set()}
+    for step in range(100):
+        batch = steps[step]
+        met[batch.views.images.shape[1]].update(batch.scenes)
+    assert met == {1: set(names), 4: set(names)}
 
 
 def test_loader_workers_may_leave_many_tensors_waiting(tmp_path):

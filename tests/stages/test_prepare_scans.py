@@ -116,6 +116,25 @@ def test_the_fingerprint_holds_the_raw_files(
     assert cli.main(["fingerprint", "rooms", "--params", str(PARAMS)]) == 1
 
 
+def test_another_label_map_makes_every_scene_again(raw: Path, tmp_path: Path) -> None:
+    params, output, pinned = write_params(tmp_path), tmp_path / "prepared", tmp_path / "fingerprint.json"
+    assert cli.main(["fingerprint", "scannet", "--params", str(PARAMS), "--output", str(pinned)]) == 0
+    prepare.run(params, output, pinned)
+
+    def classes() -> set[str | None]:
+        return {segment.class_name for segment in read_scene(output / "train" / f"{TRAIN}.zip").segments}
+
+    assert "chair" in classes()
+    assert "sofa" not in classes()
+    table = raw / "scannetv2-labels.combined.tsv"
+    table.write_text(table.read_text().replace("\tchair\t5\n", "\tchair\t6\n"))
+    with pytest.raises(DataError, match=r"labels\.combined\.tsv below .* not those of the committed fingerprint"):
+        prepare.run(params, output, pinned)
+    prepare.run(params, output)
+    assert "sofa" in classes()
+    assert "chair" not in classes()
+
+
 def test_what_is_missing_is_said_before_anything_is_read(
     raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,7 +22,7 @@ from tests.training import small
 
 def losses(backbone: str, folder: Path, is_compiled: bool) -> tuple[list[float], list[int]]:
     """Total loss of every step, of sets of 2 or 3 views, and the graphs there are after each."""
-    config = small.step_of_four(6, backbone, compile=is_compiled, log_every=1)
+    config = small.step_of_four(6, backbone, compile=is_compiled, log_every=1, probe_every=2)
     config = replace(config, loader=replace(config.loader, images_per_batch=6, views=(2, 3)))
     graphs: list[int] = []
     history = train(

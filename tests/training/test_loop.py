@@ -23,12 +23,12 @@ def ignore(values, step):
     pass
 
 
-def run(network, paths, folder, steps=6, log=ignore, objective=None, **rates):
+def run(network, paths, folder, steps=6, log=ignore, objective=None, checkpoint_every=2, **rates):
     return train(
         network,
         objective or small.objective(),
         paths,
-        small.training(steps, **rates),
+        replace(small.training(steps, **rates), checkpoint_every=checkpoint_every),
         seed=3,
         state_path=folder / "state.pt",
         device=torch.device("cpu"),
@@ -63,17 +63,21 @@ class Killed(BaseException):
     """Stands for SIGKILL: nothing after it runs but what is already on disk."""
 
 
-def test_killed_and_resumed_equals_uninterrupted(paths, uninterrupted, tmp_path):
+# A checkpoint of step 3 lies between the log points 2 and 4.
+@pytest.mark.parametrize(("checkpoint_every", "logged"), [(2, [6]), (3, [4, 6])])
+def test_killed_and_resumed_equals_uninterrupted(paths, uninterrupted, tmp_path, checkpoint_every, logged):
     def die(values, step):
-        if step == 6:  # the checkpoint of step 4 is the last complete one
+        if step == 6:
             raise Killed
 
     with pytest.raises(Killed):
-        run(small.model(), paths, tmp_path, log=die)
+        run(small.model(), paths, tmp_path, log=die, checkpoint_every=checkpoint_every)
     resumed = small.model()
     seen = []
-    history = run(resumed, paths, tmp_path, log=lambda values, step: seen.append(step))
-    assert seen == [6]
+    history = run(
+        resumed, paths, tmp_path, log=lambda values, step: seen.append(step), checkpoint_every=checkpoint_every
+    )
+    assert seen == logged
     assert same(resumed, uninterrupted[0])
     assert [row["loss/total"] for row in history] == [row["loss/total"] for row in uninterrupted[1]]
 

@@ -82,14 +82,16 @@ def test_two_processes_give_the_curve_of_one(archives, tmp_path, words):
 @pytest.mark.slow
 @pytest.mark.parametrize("sharding", ["none", "fsdp"])
 def test_a_killed_process_ends_the_job_and_the_next_start_goes_on(archives, tmp_path, sharding):
-    """Process 1 is killed at step 4, after the checkpoint of step 2; the job ends by itself, and resumes."""
+    """Process 1 is killed at step 6, after the checkpoint of step 3, between two log points; the job ends by itself,
+    and resumes."""
     started = time.monotonic()
-    done = torchrun(archives, tmp_path, "die_at=4", "die=1", f"sharding={sharding}")
+    words = ("checkpoint_every=3", f"sharding={sharding}")
+    done = torchrun(archives, tmp_path, "die_at=6", "die=1", *words)
     assert done.returncode != 0
     assert time.monotonic() - started < 60
     assert (tmp_path / "state.pt").exists()
     assert not (tmp_path / "history.json").exists()
-    again = torchrun(archives, tmp_path, f"sharding={sharding}")
+    again = torchrun(archives, tmp_path, *words)
     assert again.returncode == 0, again.stderr[-3000:]
     _, rows = alone(archives, tmp_path)
     same_curve(rows, json.loads((tmp_path / "history.json").read_text()))

@@ -26,6 +26,7 @@ def main(archives: str, out: str, steps: str, *words: str) -> None:
     paths = sorted(Path(archives).glob("*.zip"))
     backbone = options.get("backbone", "must3r")
     config = small.step_of_four(int(steps), backbone, sharding=options.get("sharding", "none"))
+    config = replace(config, checkpoint_every=int(options.get("checkpoint_every", config.checkpoint_every)))
     if "recompute" in options:
         config = replace(config, recompute=True)
     with joined_processes() as processes:

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pano3d.data.pictures import decode_picture
 from pano3d.data.scannet.sens import DamagedFrame, SensHeader, decode_color
 from pano3d.types import DataError
 
@@ -82,7 +83,7 @@ class ExportedFrames:
         return {int(path.stem): path for path in paths}
 
     def _image(self, path: Path) -> NDArray[Any]:
-        image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
+        image = decode_picture(path.read_bytes(), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
         if image is None:
             raise DamagedFrame(f"reading {path}: not an image")
         return image

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pano3d.data.pictures import decode_picture
 from pano3d.types import DataError
 
 _MAX_BYTES = 64 * 2**20  # of one PNG: a member that claims more is no annotation
@@ -72,7 +73,7 @@ class LabelImages:
                 data = archive.read(member)
         except (OSError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
             raise DataError(f"reading {self.path}: member {member} is damaged ({error})") from error
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
+        image = decode_picture(data, cv2.IMREAD_UNCHANGED)
         if image is None or image.ndim != 2 or image.dtype not in (np.uint8, np.uint16):
             raise DataError(f"reading {self.path}: member {member} is not an image of ids")
         if image.shape != self._size[::-1]:

@@ -278,4 +278,4 @@ def raw_scenes(dataset: ScanNetDataset) -> RawDataset:
         )
         for split, folder in present
     ]
-    return RawDataset(root, scenes, [scene for _, scene in listed], dataset.splits)
+    return RawDataset(root, scenes, [scene for _, scene in listed], dataset.splits, [label_map])

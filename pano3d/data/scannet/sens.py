@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pano3d.data.pictures import decode_picture
 from pano3d.types import DataError
 
 VERSION = 4
@@ -54,7 +55,7 @@ class DamagedFrame(DataError):
 def decode_color(data: bytes, reduction: int) -> NDArray[np.uint8] | None:
     """(H W 3) RGB of an encoded image at 1, 1/2, 1/4 or 1/8 of its size; None where it is none."""
     flags = _REDUCED.get(reduction, cv2.IMREAD_COLOR) | cv2.IMREAD_IGNORE_ORIENTATION
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+    image = decode_picture(data, flags)
     return None if image is None else np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 

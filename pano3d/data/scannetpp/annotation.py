@@ -39,14 +39,20 @@ class ClassTable:
         return self.semantic_of.get(label, label) in self.things and self.instance_of.get(label, label) is None
 
 
+def class_tables(metadata: Path) -> list[Path]:
+    """The files that say what a label is: how raw labels map to classes, the classes, and which of them are things."""
+    return [
+        metadata / "semantic_benchmark" / name for name in ("map_benchmark.csv", "top100.txt", "top100_instance.txt")
+    ]
+
+
 def read_class_table(metadata: Path) -> ClassTable:
     """Read metadata/semantic_benchmark.
 
     Raises:
         DataError: a file or a column is missing.
     """
-    folder = metadata / "semantic_benchmark"
-    path = folder / "map_benchmark.csv"
+    path, names, things = class_tables(metadata)
     maps: dict[str, dict[str, str | None]] = {"semantic_map_to": {}, "instance_map_to": {}}
     try:
         with open(path, encoding="utf-8", newline="") as file:
@@ -61,8 +67,8 @@ def read_class_table(metadata: Path) -> ClassTable:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"reading {path}: {error}") from error
     return ClassTable(
-        tuple(read_lines(folder / "top100.txt")),
-        frozenset(read_lines(folder / "top100_instance.txt")),
+        tuple(read_lines(names)),
+        frozenset(read_lines(things)),
         maps["semantic_map_to"],
         maps["instance_map_to"],
     )

@@ -18,6 +18,7 @@ from pano3d.data.frame_selection import laplacian_variance, seen_cells, select_f
 from pano3d.data.label_spaces import label_space
 from pano3d.data.mesh_rendering import MeshRenderer, drop_small
 from pano3d.data.meshes import read_ply
+from pano3d.data.pictures import decode_picture
 from pano3d.data.raw_files import RawDataset, RawScene, describe_sources, raw_root, wanted_scenes
 from pano3d.data.scan_cameras import fitted_size, nearest_pixels, resized_intrinsics
 from pano3d.data.scan_scenes import (
@@ -33,6 +34,7 @@ from pano3d.data.scan_scenes import (
 from pano3d.data.scannetpp.annotation import (
     ClassTable,
     MeshAnnotation,
+    class_tables,
     read_class_table,
     read_ignored_vertices,
     read_lines,
@@ -133,7 +135,7 @@ def read_picture(path: Path, size: tuple[int, int], flags: int = cv2.IMREAD_COLO
     Raises:
         DamagedPicture: not an image, or of another size than its camera's.
     """
-    image = cv2.imdecode(np.fromfile(path, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
+    image = decode_picture(path.read_bytes(), flags | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None:
         raise DamagedPicture(f"reading {path}: not an image")
     if image.shape[1::-1] != size:
@@ -321,7 +323,7 @@ def raw_scenes(dataset: ScanNetPPDataset) -> RawDataset:
         if (folder := root / "data" / scene_name(scene, root)).is_dir()
         for sources in [SceneFolder(folder).sources(dataset.camera)]
     ]
-    return RawDataset(root, scenes, [scene for _, scene in listed], dataset.splits)
+    return RawDataset(root, scenes, [scene for _, scene in listed], dataset.splits, class_tables(root / "metadata"))
 
 
 def scene_name(scene: str, root: Path) -> str:

@@ -136,9 +136,10 @@ def test_a_crowd_is_void(raw: RawScene) -> None:
     assert crowd.class_name is None
 
 
-def test_pictures_that_are_missing_or_damaged_are_counted(raw: RawScene) -> None:
+@pytest.mark.parametrize("damaged", [b"no picture", b""])
+def test_pictures_that_are_missing_or_damaged_are_counted(raw: RawScene, damaged: bytes) -> None:
     (raw.folder / "dslr/resized_images/DSC00000.JPG").unlink()
-    (raw.folder / "dslr/resized_images/DSC00003.JPG").write_bytes(b"no picture")
+    (raw.folder / "dslr/resized_images/DSC00003.JPG").write_bytes(damaged)
     frames = build(raw).provenance["frames"]
     assert (frames["in"], frames["out"]) == (6, 4)
     assert frames["dropped"] == {"no picture": 1, "not selected": 0, "damaged": 1}
