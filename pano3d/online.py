@@ -70,7 +70,6 @@ class OnlineReconstructor:
         labels = reconstructor.labels
         decoder = reconstructor.model.mask_decoder
         self._segments = SegmentStream(decoder, labels.names, labels.is_thing, config.segments)
-        self._frames = 0
 
     @property
     def segments(self) -> list[Segment]:
@@ -95,10 +94,11 @@ class OnlineReconstructor:
         patch = reconstructor.model.backbone.patch_size
         output = _as_output(view, (size[0] // patch, size[1] // patch))
         tokens, features = reconstructor.model.fusion(output)
-        if self._frames == 0:
-            self._segments.start(tokens[0], output.token_grid, features[0])
-        found = self._segments.add(tokens[0, 0], features[0, 0], (size[0], size[1]))
-        self._frames += 1
+        image_size = (size[0], size[1])
+        if view.number == 0:
+            found = self._segments.start(tokens[0], output.token_grid, features[0], image_size)[0]
+        else:
+            found = self._segments.add(tokens[0, 0], features[0, 0], image_size)
         focal = view.focal
         return OnlineFrame(
             colors=image,

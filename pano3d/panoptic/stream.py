@@ -75,7 +75,7 @@ class _Tracked:
 
 
 class SegmentStream:
-    """Feed keyframes once, then frames one at a time."""
+    """Start with the first frames, then add the others one at a time."""
 
     def __init__(
         self, decoder: Decoder, class_names: Sequence[str], is_thing: Sequence[bool], config: StreamConfig
@@ -109,12 +109,14 @@ class SegmentStream:
         tokens: Float[Tensor, "v t d"],
         token_grid: tuple[int, int],
         mask_features: Float[Tensor, "v dm hm wm"],
-    ) -> None:
-        """Decode the first keyframes; earlier ones, if any, are kept."""
+        size: tuple[int, int],
+    ) -> list[FrameSegments]:
+        """Segments of the first frames at image size (H, W), all of them keyframes; earlier ones, if any, are kept."""
         self._grid = token_grid
         for view_tokens, view_features in zip(tokens, mask_features):
             self._keep(view_tokens, view_features)
         self._decode()
+        return [replace(self._segment(each, size), is_keyframe=True) for each in mask_features]
 
     @torch.no_grad()
     def add(

@@ -172,6 +172,17 @@ def test_memory_and_ids_stay(model: Path, tmp_path: Path) -> None:
     assert {segment.id for segment in scene.segments} == set(np.unique(scene.segment_id).tolist()) - {0}
 
 
+def test_a_first_frame_without_segments_leaves_the_second_its_chance(model: Path, tmp_path: Path) -> None:
+    photos = read_photos(find_photos([write_photos(tmp_path, 2)]), 48, 32)
+    reconstructor = load_model(model, "cpu").reconstructor
+    decoded: list[int] = []
+    reconstructor.model.mask_decoder.register_forward_pre_hook(lambda _, given: decoded.append(given[0].shape[1]))
+    online = OnlineReconstructor(reconstructor, OnlineConfig(segments=StreamConfig(score_threshold=1.0)))
+    for frames, image in enumerate(photos.colors, 1):
+        assert not online.step(image).segment_id.any()
+        assert decoded == list(range(1, frames + 1))
+
+
 def test_only_must3r_streams(tmp_path: Path, model: Path) -> None:
     pi3 = load_model(write_small_model(tmp_path, PI3), "cpu").reconstructor
     with pytest.raises(ConfigError, match="needs a MUSt3R model, got Pi3"):

@@ -45,7 +45,7 @@ SIZE = (32, 64)
 def stream(config: StreamConfig | None = None) -> tuple[SegmentStream, FindsWhatItSees]:
     decoder = FindsWhatItSees()
     fed = SegmentStream(decoder, NAMES, IS_THING, config or StreamConfig())
-    fed.start(FIRST[0][None], GRID, FIRST[1][None])
+    fed.start(FIRST[0][None], GRID, FIRST[1][None], SIZE)
     return fed, decoder
 
 
@@ -63,6 +63,18 @@ def test_known_objects_cost_dot_products_only() -> None:
     assert ids_by_object(fed, KNOWN) == first
     assert decoder.calls == [1]
     assert not fed.add(*KNOWN, SIZE).is_keyframe
+
+
+def test_the_first_frames_are_segmented_as_they_are_decoded() -> None:
+    decoder = FindsWhatItSees()
+    fed = SegmentStream(decoder, NAMES, IS_THING, StreamConfig())
+    shown = [FIRST, NEW]
+    tokens, features = (torch.stack(parts) for parts in zip(*shown))
+    started = fed.start(tokens, GRID, features, SIZE)
+    assert decoder.calls == [2]
+    assert all(one.is_keyframe for one in started)
+    for one, again in zip(started, shown, strict=True):
+        torch.testing.assert_close(one.segment_id, fed.add(*again, SIZE).segment_id)
 
 
 def test_object_first_seen_after_the_keyframes_gets_an_id_and_the_others_keep_theirs() -> None:
@@ -141,7 +153,7 @@ def test_a_real_decoder_fits() -> None:
     fed = SegmentStream(MaskDecoder(config, 2).eval(), NAMES, IS_THING, StreamConfig(score_threshold=0.0))
     with pytest.raises(DataError, match="start"):
         fed.add(*NEW, SIZE)
-    fed.start(FIRST[0][None], GRID, FIRST[1][None])
+    fed.start(FIRST[0][None], GRID, FIRST[1][None], SIZE)
     assert fed.add(*NEW, SIZE).segment_id.shape == SIZE
 
 
