@@ -37,7 +37,7 @@ class StreamConfig:
     score_threshold, overlap_threshold, mask_threshold: as in standard merging.
     unexplained: share of a frame's pixels below every mask threshold above which the frame becomes a keyframe.
     same_object: least mask IoU over the keyframes for a query to be the continuation of an earlier one.
-    rest: frames that pass before decoding is tried again after it found nothing new.
+    rest: after decoding found nothing new, it is not tried again before that many frames later.
     maximum_keyframes: the oldest keyframe is forgotten beyond this number, what it showed is not; 0 = no bound.
     """
 
@@ -53,6 +53,12 @@ class StreamConfig:
         values = (self.score_threshold, self.overlap_threshold, self.mask_threshold)
         if not all(0 <= value <= 1 for value in (*values, self.unexplained, self.same_object)):
             raise ConfigError("stream: every threshold is a share between 0 and 1")
+        if self.rest < 0:
+            raise ConfigError(f"stream: rest must be 0 or more frames, got {self.rest}")
+        if self.maximum_keyframes < 2 and self.maximum_keyframes != 0:
+            raise ConfigError(
+                f"stream: maximum_keyframes must be 0 (no bound) or at least 2, got {self.maximum_keyframes}"
+            )
 
 
 @dataclass(frozen=True)
@@ -116,6 +122,7 @@ class SegmentStream:
         for view_tokens, view_features in zip(tokens, mask_features):
             self._keep(view_tokens, view_features)
         self._decode()
+        self._forget_oldest()
         return [replace(self._segment(each, size), is_keyframe=True) for each in mask_features]
 
     @torch.no_grad()
@@ -136,7 +143,9 @@ class SegmentStream:
         known = len(self._tracked)
         self._keep(tokens, mask_features)
         self._decode()
-        if len(self._tracked) == known:  # a frame without anything new would only make the next decoding dearer
+        if len(self._tracked) > known:
+            self._forget_oldest()
+        else:  # a frame without anything new would only make the next decoding dearer
             self._tokens.pop()
             self._features.pop()
             self._resting = self._config.rest
@@ -146,8 +155,10 @@ class SegmentStream:
         self._tokens.append(tokens)
         small = resample_features(mask_features[None, None], self._grid)[0]
         self._features.append(small.T.unflatten(1, self._grid))
-        if self._config.maximum_keyframes and len(self._tokens) > self._config.maximum_keyframes:
-            del self._tokens[0], self._features[0]
+
+    def _forget_oldest(self) -> None:
+        maximum = self._config.maximum_keyframes or len(self._tokens)
+        del self._tokens[:-maximum], self._features[:-maximum]
 
     def _segment(self, mask_features: Tensor, size: tuple[int, int]) -> FrameSegments:
         if not self._tracked:

@@ -39,6 +39,7 @@ def frame(cells: list[list[int]]) -> tuple[Tensor, Tensor]:
 FIRST = frame([[0, 0, 1, 1], [0, 2, 2, 0]])
 KNOWN = frame([[1, 1, 0, 0], [0, 0, 0, 2]])
 NEW = frame([[3, 3, 3, 0], [3, 3, 2, 0]])
+BLANK = frame([[0, 0, 0, 0], [0, 0, 0, 0]])[0], torch.full((OBJECTS, 8, 16), -8.0)
 SIZE = (32, 64)
 
 
@@ -140,11 +141,22 @@ def test_pieces_of_stuff_share_an_id() -> None:
 
 def test_a_frame_without_anything_new_is_not_decoded_again_and_again() -> None:
     fed, decoder = stream(StreamConfig(rest=3))
-    blank = frame([[0, 0, 0, 0], [0, 0, 0, 0]])[0], torch.full((OBJECTS, 8, 16), -8.0)
     for _ in range(7):
-        fed.add(*blank, SIZE)
+        fed.add(*BLANK, SIZE)
     assert decoder.calls == [1, 2, 2, 2]  # frames 0, 3 and 6
     assert fed.add(*KNOWN, SIZE).segment_id.unique().tolist() == [1, 2, 3]
+
+
+def test_a_full_store_loses_a_keyframe_only_to_a_frame_that_shows_something_new() -> None:
+    fed, decoder = stream(StreamConfig(rest=0, maximum_keyframes=2))
+    fed.add(*NEW, SIZE)
+    for _ in range(3):
+        fed.add(*BLANK, SIZE)
+    assert decoder.calls == [1, 2, 3, 3, 3]  # the two keyframes are still there each time
+    held = fed.memory_bytes
+    assert ids_by_object(fed, frame([[4, 4, 4, 4], [4, 4, 4, 0]]))[4] == 5
+    assert fed.memory_bytes == held  # the oldest one went
+    assert decoder.calls == [1, 2, 3, 3, 3, 3]
 
 
 def test_a_real_decoder_fits() -> None:
@@ -160,3 +172,11 @@ def test_a_real_decoder_fits() -> None:
 def test_impossible_thresholds_are_refused() -> None:
     with pytest.raises(ConfigError, match="share"):
         StreamConfig(unexplained=1.2)
+
+
+@pytest.mark.parametrize("maximum", [1, -1])
+def test_impossible_bounds_are_refused(maximum: int) -> None:
+    with pytest.raises(ConfigError, match=f"0 .no bound. or at least 2, got {maximum}"):
+        StreamConfig(maximum_keyframes=maximum)
+    with pytest.raises(ConfigError, match="rest must be 0 or more frames, got -1"):
+        StreamConfig(rest=-1)
