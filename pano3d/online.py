@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pano3d.backbones.must3r import Must3r
 from pano3d.backbones.must3r_streaming import StreamedView, StreamingConfig, StreamingSession
-from pano3d.panoptic.scene import QuboMerging
+from pano3d.panoptic.scene import StandardMerging
 from pano3d.panoptic.stream import SegmentStream, StreamConfig
 from pano3d.reconstruction import Reconstructor
 from pano3d.types import VOID, BackboneOutput, ConfigError, PanopticScene, Segment
@@ -50,7 +50,7 @@ class OnlineReconstructor:
     """State of one capture. Only MUSt3R has the memory this needs.
 
     Raises:
-        ConfigError: the model's backbone is another one, its merging needs all frames, or its precision is reduced.
+        ConfigError: the model's backbone is another one, its merging is not standard, or its precision is reduced.
     """
 
     def __init__(self, reconstructor: Reconstructor, config: OnlineConfig) -> None:
@@ -63,13 +63,16 @@ class OnlineReconstructor:
         if reconstructor.precision != "float32":
             raise ConfigError("reconstructing online: poses are solved for at every step; leave --precision at float32")
         merging = reconstructor.scene_config.merging
-        if isinstance(merging, QuboMerging):
-            raise ConfigError("reconstructing online: merging by annealing needs all frames; use standard or two_pass")
+        if not isinstance(merging, StandardMerging):
+            raise ConfigError(
+                f"reconstructing online: frames can only be merged by the standard rule, got {merging.kind}; leave "
+                "--merging at standard, or reconstruct offline"
+            )
         self._reconstructor = reconstructor
         self._geometry = StreamingSession(backbone, config.geometry)
         labels = reconstructor.labels
         decoder = reconstructor.model.mask_decoder
-        self._segments = SegmentStream(decoder, labels.names, labels.is_thing, config.segments)
+        self._segments = SegmentStream(decoder, labels.names, labels.is_thing, merging, config.segments)
 
     @property
     def segments(self) -> list[Segment]:
@@ -114,10 +117,12 @@ class OnlineReconstructor:
         )
 
     def scene(self, frames: Sequence[OnlineFrame]) -> PanopticScene:
-        """Frames of this capture as one scene; segments that none of them shows are left out."""
+        """Frames of this capture as one scene; segments of which they show too few pixels are left out."""
         segment_id = np.stack([frame.segment_id for frame in frames])
-        shown = set(np.unique(segment_id).tolist())
-        segments = [segment for segment in self.segments if segment.id in shown]
+        minimum = max(self._reconstructor.scene_config.minimum_pixels, 1)
+        segments = [segment for segment in self.segments if (segment_id == segment.id).sum() >= minimum]
+        segment_id = np.where(np.isin(segment_id, [segment.id for segment in segments]), segment_id, 0)
+        segment_score = np.stack([frame.segment_score for frame in frames])
         class_of = np.full(max([0, *(segment.id for segment in segments)]) + 1, VOID, np.int32)
         for segment in segments:
             class_of[segment.id] = segment.class_id
@@ -128,7 +133,7 @@ class OnlineReconstructor:
             confidence_kind="confidence",
             segment_id=segment_id,
             class_id=class_of[segment_id],
-            segment_score=np.stack([frame.segment_score for frame in frames]),
+            segment_score=np.where(segment_id > 0, segment_score, 0),
             world_from_camera=np.stack([frame.world_from_camera for frame in frames]),
             intrinsics=np.stack([frame.intrinsics for frame in frames]),
             colors=np.stack([frame.colors for frame in frames]),

@@ -25,7 +25,6 @@ from pano3d.online import OnlineConfig, OnlineFrame, OnlineReconstructor
 from pano3d.output.cameras import read_cameras
 from pano3d.output.segments import SegmentRow
 from pano3d.panoptic.scene import keep_classes
-from pano3d.panoptic.stream import StreamConfig
 from pano3d.reconstruction import Reconstructor, align_to_cameras, move_scene, scale_to_length, view_agreement
 from pano3d.types import ConfigError, DataError, DegenerateError, PanopticScene
 
@@ -48,7 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--mode",
         choices=("offline", "online"),
         default="offline",
-        help="offline: all views together; online: one by one, memory bounded, MUSt3R only (default: %(default)s)",
+        help="offline: all views together; online: one by one, memory bounded, only MUSt3R with standard merging and "
+        "float32 (default: %(default)s)",
     )
     parser.add_argument(
         "--views", type=int, default=DEFAULT_VIEWS, help="at most so many, evenly spread (default: %(default)s)"
@@ -89,9 +89,7 @@ def _reconstruct(args: argparse.Namespace, available: int | None) -> int:
     width, height = network.image_width, network.image_height
     views = min(available or args.views, args.views)
     views = _within_memory(args, network, views)
-    online = (
-        OnlineReconstructor(network, OnlineConfig(segments=_stream_config(args))) if args.mode == "online" else None
-    )
+    online = OnlineReconstructor(network, OnlineConfig()) if args.mode == "online" else None
     print(f"{model.folder}: {model.remark}")
     expected = estimate(network, width, height, views)
     print(f"{views} views of {width}x{height} on {args.device}: {expected}", flush=True)
@@ -177,11 +175,6 @@ def _within_memory(args: argparse.Namespace, network: Reconstructor, views: int)
             f"{fitting} or less, or --memory {0.8 * budget / 2**30:.1f} for as many as fit"
         )
     return min(views, fitting)
-
-
-def _stream_config(args: argparse.Namespace) -> StreamConfig:
-    bounded = OnlineConfig().segments
-    return bounded if args.score is None else replace(bounded, score_threshold=args.score)
 
 
 @contextmanager

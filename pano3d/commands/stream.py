@@ -61,9 +61,8 @@ def main(args: argparse.Namespace) -> int:
         raise ConfigError(f"--keyframes {args.keyframes}: expected 2 or more")
     with hold_folder(args.output, OWN):
         model = load_chosen_model(args)
-        score = {} if args.score is None else {"score_threshold": args.score}
         geometry = StreamingConfig(maximum_keyframes=args.keyframes)
-        segments = StreamConfig(maximum_keyframes=args.keyframes, **score)
+        segments = StreamConfig(maximum_keyframes=args.keyframes)
         online = OnlineReconstructor(model.reconstructor, OnlineConfig(geometry, segments))
         clear_folder(args.output, OWN)
         print(f"{model.folder}: {model.remark}\nwaiting for photos in {args.folder}", flush=True)

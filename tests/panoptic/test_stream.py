@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from pano3d.panoptic.mask_decoder import MaskDecoder, MaskDecoderConfig
+from pano3d.panoptic.scene import StandardMerging
 from pano3d.panoptic.stream import SegmentStream, StreamConfig
 from pano3d.types import ConfigError, DataError, MaskOutput, WeightsError
 
@@ -45,7 +46,7 @@ SIZE = (32, 64)
 
 def stream(config: StreamConfig | None = None) -> tuple[SegmentStream, FindsWhatItSees]:
     decoder = FindsWhatItSees()
-    fed = SegmentStream(decoder, NAMES, IS_THING, config or StreamConfig())
+    fed = SegmentStream(decoder, NAMES, IS_THING, StandardMerging(), config or StreamConfig())
     fed.start(FIRST[0][None], GRID, FIRST[1][None], SIZE)
     return fed, decoder
 
@@ -68,7 +69,7 @@ def test_known_objects_cost_dot_products_only() -> None:
 
 def test_the_first_frames_are_segmented_as_they_are_decoded() -> None:
     decoder = FindsWhatItSees()
-    fed = SegmentStream(decoder, NAMES, IS_THING, StreamConfig())
+    fed = SegmentStream(decoder, NAMES, IS_THING, StandardMerging(), StreamConfig())
     shown = [FIRST, NEW]
     tokens, features = (torch.stack(parts) for parts in zip(*shown))
     started = fed.start(tokens, GRID, features, SIZE)
@@ -162,7 +163,8 @@ def test_a_full_store_loses_a_keyframe_only_to_a_frame_that_shows_something_new(
 def test_a_real_decoder_fits() -> None:
     torch.manual_seed(0)
     config = MaskDecoderConfig(16, 2, 4, 24, 5, token_width=6, mask_width=6)
-    fed = SegmentStream(MaskDecoder(config, 2).eval(), NAMES, IS_THING, StreamConfig(score_threshold=0.0))
+    everything = StandardMerging(score_threshold=0.0)
+    fed = SegmentStream(MaskDecoder(config, 2).eval(), NAMES, IS_THING, everything, StreamConfig())
     with pytest.raises(DataError, match="start"):
         fed.add(*NEW, SIZE)
     fed.start(FIRST[0][None], GRID, FIRST[1][None], SIZE)
