@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -31,7 +32,8 @@ class OnlineFrame:
     """What is known about one frame when it has been seen; frame `world` is the first camera's.
 
     points_world: (H W 3). depth, confidence: (H W). segment_id: (H W), 0 void. segment_score: (H W).
-    world_from_camera: (4 4); the identity where `is_located` is False. intrinsics: (3 3), pixels.
+    world_from_camera: (4 4); the identity where `is_located` is False. intrinsics: (3 3), pixels; where
+    `has_focal` is False the frame does not tell its focal length and has that of the last one that did.
     """
 
     colors: UInt8[np.ndarray, "h w 3"]
@@ -43,6 +45,7 @@ class OnlineFrame:
     world_from_camera: Float[np.ndarray, "4 4"]
     intrinsics: Float[np.ndarray, "3 3"]
     is_located: bool
+    has_focal: bool
     is_keyframe: bool
 
 
@@ -72,6 +75,7 @@ class OnlineReconstructor:
         self._geometry = StreamingSession(backbone, config.geometry)
         labels = reconstructor.labels
         decoder = reconstructor.model.mask_decoder
+        self._focal: float | None = None
         self._segments = SegmentStream(decoder, labels.names, labels.is_thing, merging, config.segments)
 
     @property
@@ -102,7 +106,10 @@ class OnlineReconstructor:
             found = self._segments.start(tokens[0], output.token_grid, features[0], image_size)[0]
         else:
             found = self._segments.add(tokens[0, 0], features[0, 0], image_size)
-        focal = view.focal
+        if view.focal_ok:
+            self._focal = view.focal
+        # Before any frame told its own: a horizontal field of view of 60 degrees, as `recover_cameras` assumes.
+        focal = size[1] / 2 / math.tan(math.pi / 6) if self._focal is None else self._focal
         return OnlineFrame(
             colors=image,
             points_world=_array(view.points_world),
@@ -113,6 +120,7 @@ class OnlineReconstructor:
             world_from_camera=view.world_from_camera.double().cpu().numpy(),
             intrinsics=np.array([[focal, 0, (size[1] - 1) / 2], [0, focal, (size[0] - 1) / 2], [0, 0, 1]]),
             is_located=view.pose_ok,
+            has_focal=view.focal_ok,
             is_keyframe=view.is_keyframe or found.is_keyframe,
         )
 
@@ -140,6 +148,21 @@ class OnlineReconstructor:
             segments=segments,
             class_names=self._reconstructor.labels.names,
         )
+
+
+def camera_remarks(frames: Sequence[OnlineFrame]) -> list[str]:
+    """Which cameras of these frames are not known."""
+    remarks = []
+    lost = sum(not frame.is_located for frame in frames)
+    if lost:
+        remarks.append(f"{lost} of {len(frames)} views are not located: their cameras are put where the first one is")
+    guessed = sum(not frame.has_focal for frame in frames)
+    if guessed:
+        remarks.append(
+            f"{guessed} of {len(frames)} views do not tell their focal length: that of an earlier view is taken, or a "
+            "field of view of 60 degrees"
+        )
+    return remarks
 
 
 def _as_output(view: StreamedView, token_grid: tuple[int, int]) -> BackboneOutput:

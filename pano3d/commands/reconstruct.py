@@ -21,7 +21,7 @@ from pano3d.commands.estimate import estimate, free_bytes, memory_bytes, views_w
 from pano3d.commands.inputs import Given, count_views, read_input
 from pano3d.commands.options import add_model_options, load_chosen_model
 from pano3d.commands.result_folder import hold_folder, write_result
-from pano3d.online import OnlineConfig, OnlineFrame, OnlineReconstructor
+from pano3d.online import OnlineConfig, OnlineFrame, OnlineReconstructor, camera_remarks
 from pano3d.output.cameras import read_cameras
 from pano3d.output.segments import SegmentRow
 from pano3d.panoptic.scene import keep_classes
@@ -100,19 +100,22 @@ def _reconstruct(args: argparse.Namespace, available: int | None) -> int:
         print(f"note: {remark}")
     known, length = _known_cameras(args, given), _known_length(args, given)
     started = time.perf_counter()
+    frames: list[OnlineFrame] = []
+    interrupted = False
     if online is None:
         print(f"reconstructing {len(given.photos.colors)} views", flush=True)
         with _expecting(expected.seconds * len(given.photos.colors) / views):
-            scene, interrupted = network.reconstruct(given.photos.colors), False
+            scene = network.reconstruct(given.photos.colors)
     else:
-        scene, interrupted = _one_by_one(online, given.photos.colors)
+        frames, interrupted = _one_by_one(online, given.photos.colors)
+        scene = online.scene(frames)
         given = _first(given, len(scene.depth))
         known = None if known is None else known[: len(scene.depth)]
     seconds = time.perf_counter() - started
     scene, frame = _fix_frame(scene, known, length)
     if classes:
         scene = keep_classes(scene, classes)
-    found = _remarks(scene, interrupted)
+    found = [*_remarks(scene, interrupted), *camera_remarks(frames)]
     for remark in found:
         print(f"note: {remark}")
     remarks = [model.remark, *remarks, *found]
@@ -197,8 +200,8 @@ def _expecting(seconds: float) -> Iterator[None]:
         thread.join()
 
 
-def _one_by_one(online: OnlineReconstructor, colors: NDArray[np.uint8]) -> tuple[PanopticScene, bool]:
-    """The scene of all frames, or of those finished when Ctrl-C came."""
+def _one_by_one(online: OnlineReconstructor, colors: NDArray[np.uint8]) -> tuple[list[OnlineFrame], bool]:
+    """All frames, or those finished when Ctrl-C came, and whether it came."""
     frames: list[OnlineFrame] = []
     interrupted = False
     try:
@@ -209,7 +212,7 @@ def _one_by_one(online: OnlineReconstructor, colors: NDArray[np.uint8]) -> tuple
             raise
         interrupted = True
         print(f"interrupted: the {len(frames)} views done so far are kept", file=sys.stderr)
-    return online.scene(frames), interrupted
+    return frames, interrupted
 
 
 def _first(given: Given, count: int) -> Given:

@@ -278,11 +278,13 @@ def test_ctrl_c_half_way_keeps_what_was_done(
         return step(self, image)
 
     monkeypatch.setattr(OnlineReconstructor, "step", interrupted)
+    monkeypatch.setattr(reconstruct, "camera_remarks", lambda frames: [f"of {len(frames)} cameras"])
     assert run(model, tmp_path / "out", photos, "--mode", "online") == 130
     assert "the 2 views done so far are kept" in capsys.readouterr().err
     result = read_result(tmp_path / "out")
     assert result.names == ["photo_1", "photo_2"]
     assert any("interrupted" in remark for remark in result.description["remarks"])
+    assert "of 2 cameras" in result.description["remarks"]
 
 
 def test_ctrl_c_while_writing_keeps_the_arrays(

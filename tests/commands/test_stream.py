@@ -10,14 +10,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from torch import Tensor
 
 from pano3d import cli
-from pano3d.backbones.must3r_streaming import StreamingConfig
+from pano3d.backbones.must3r_streaming import StreamedView, StreamingConfig, StreamingSession
 from pano3d.commands import loading, stream
 from pano3d.commands.loading import load_model
 from pano3d.commands.result_folder import read_result
@@ -220,3 +222,24 @@ def test_a_segment_with_too_few_pixels_over_all_frames_is_not_in_the_scene(model
     assert (without.segment_id != 1).all()
     assert (without.class_id[whole.segment_id == 1] == VOID).all()
     assert (without.segment_score[whole.segment_id == 1] == 0).all()
+
+
+def test_a_focal_length_that_is_not_told_is_that_of_the_last_frame(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = StreamingSession.step
+
+    def told_by_the_second_alone(self: StreamingSession, image: Tensor) -> StreamedView:
+        view = step(self, image)
+        fails = replace(view, focal=1.0, focal_ok=False, pose_ok=view.number < 2)
+        return replace(view, focal=50.0, focal_ok=True) if view.number == 1 else fails
+
+    monkeypatch.setattr(StreamingSession, "step", told_by_the_second_alone)
+    words = ["stream", write_photos(tmp_path / "in", 3), "-o", tmp_path / "out", "--model", model, "--idle", "0.5"]
+    assert cli.main([str(word) for word in words]) == 0
+    result = read_result(tmp_path / "out" / "scene")
+    # 24 px of half a width under half of 60 degrees: 24 * sqrt(3)
+    np.testing.assert_allclose(result.scene.intrinsics[:, 0, 0], [41.5692, 50, 50], rtol=1e-5)
+    remarks = " ".join(result.description["remarks"])
+    assert "2 of 3 views do not tell their focal length" in remarks
+    assert "1 of 3 views are not located" in remarks
