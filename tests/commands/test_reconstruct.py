@@ -71,6 +71,7 @@ def test_everything_is_written(
     np.testing.assert_array_equal(np.load(out / "depth" / "photo_2.npy"), result.scene.depth[1])
     description = json.loads((out / "reconstruction.json").read_text())
     assert description["frame"]["unit"] == "unknown"
+    assert description["frame"]["axes"].endswith("of every camera")  # the world of Pi3 is no camera's
     assert description["model"]["license"] == "Apache-2.0"
     assert description["versions"].keys() == {"pano3d", "torch", "numpy"}
     assert description["peak_bytes"] > 2**20
