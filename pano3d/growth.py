@@ -1,4 +1,6 @@
-"""A larger network that computes what a small one computes, to go on learning from: wider, deeper, or both.
+"""A larger backbone that computes what a small one computes, to go on learning from: wider, deeper, or both.
+
+The panoptic head keeps its sizes; only the layers that read the backbone's features grow along.
 
 Every channel is copied as often as the larger layer has room; what reads the copies divides its weights among them, not
 evenly, so that copies learn apart. An attention head is copied as a whole. A block that is added is a copy of the one
@@ -11,6 +13,7 @@ Sources: Net2WiderNet, Chen et al., arXiv 1511.05641; blocks that start as the i
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
 
 import torch
 from torch import Tensor, nn
@@ -35,18 +38,20 @@ def grown(model: Pano3D, config: ModelConfig, seed: int = 0) -> Pano3D:
     What holds no weights (image size, positions, schedule) may differ: then the answers do too.
 
     Args:
-        config: as `model`'s, with widths, numbers of heads and hidden units that are multiples and no block list
-            shorter; heads keep their width, encoder and decoder grow alike.
+        config: as `model`'s, head and number of classes included; of the backbone, widths, numbers of attention heads
+            and hidden units are multiples and no block list is shorter; attention heads keep their width, encoder and
+            decoder grow alike.
         seed: of the unevenness between copies.
 
     Raises:
-        ConfigError: a layer of `model` does not fit into the larger network; names it.
+        ConfigError: the head is another one, or a layer of `model` does not fit into the larger network; names it.
     """
     larger = build_model(config, len(label_space(config.label_space).names))
     if type(larger.backbone) is not type(model.backbone):
         raise ConfigError(
             f"growing: a {type(model.backbone).__name__} cannot become a {type(larger.backbone).__name__}"
         )
+    _require_same_head(model, larger)
     _require_equal_growth(model, larger)
     blocks = _block_origins(model, larger)
     units = _units(model, larger)
@@ -60,6 +65,24 @@ def grown(model: Pano3D, config: ModelConfig, seed: int = 0) -> Pano3D:
         taken[name] = torch.zeros_like(value) if is_added and _CONTRIBUTIONS.search(name) else value
     larger.load_state_dict(taken)
     return larger.train(model.training)
+
+
+def _require_same_head(model: Pano3D, larger: Pano3D) -> None:
+    """Only what reads the backbone's features grows with them: both sides of a dot product cannot be copied."""
+    for part in ("fusion", "mask_decoder"):
+        before, after = asdict(getattr(model, part).config), asdict(getattr(larger, part).config)
+        for name, value in before.items():
+            if after[name] != value:
+                raise ConfigError(
+                    f"growing: {part}.{name} is {value} and must stay so, got {after[name]}; only the backbone grows"
+                )
+    before, after = (each.mask_decoder.class_head.state_dict() for each in (model, larger))
+    for name, value in before.items():
+        if after[name].shape != value.shape:
+            raise ConfigError(
+                f"growing: class_head.{name} is {tuple(value.shape)} and must stay so, got {tuple(after[name].shape)}; "
+                "the label space must have as many classes"
+            )
 
 
 def _require_equal_growth(model: Pano3D, larger: Pano3D) -> None:
@@ -149,7 +172,9 @@ def _enlarged(
         spread = value.unflatten(axis, (-1, unit)).unsqueeze(axis + 1)
         repeated = spread.repeat_interleave(copies, axis + 1)
         if value.ndim == 2 and axis == 1:
-            noise = torch.randn(repeated.shape, generator=generator) * (UNEVENNESS * value.std() / copies)
+            # Drawn on the CPU: the same numbers wherever the model is.
+            noise = torch.randn(repeated.shape, generator=generator).to(value.device)
+            noise *= UNEVENNESS * value.std() / copies
             repeated = repeated / copies + noise - noise.mean(axis + 1, keepdim=True)
         value = repeated.flatten(axis, axis + 2)
     return value

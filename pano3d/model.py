@@ -53,7 +53,7 @@ BackboneChoice = Must3rChoice | Pi3Choice
 
 @dataclass(frozen=True)
 class HeadConfig:
-    """The panoptic half.
+    """The panoptic half. Features come in one token grid: the decoder has one level.
 
     text_classes: file made by `pano3d text-classes`, for a decoder with class_head=text and only then; it must hold an
         embedding of every class of the label space. Read when a network is drawn; from then on the embeddings travel
@@ -65,6 +65,10 @@ class HeadConfig:
     text_classes: str | None = None
 
     def __post_init__(self) -> None:
+        if self.decoder.levels != 1:
+            raise ConfigError(
+                f"head.decoder.levels: expected 1, got {self.decoder.levels}: the fusion gives one grid; leave it out"
+            )
         if (self.decoder.class_head == "text") != (self.text_classes is not None):
             raise ConfigError(
                 "head.text_classes: give a file of embeddings with head.decoder.class_head=text and only then; "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from pano3d.backbones.must3r import Must3r
 from pano3d.backbones.must3r_streaming import StreamedView, StreamingConfig, StreamingSession
-from pano3d.panoptic.scene import QuboMerging
+from pano3d.panoptic.scene import StandardMerging
 from pano3d.panoptic.stream import SegmentStream, StreamConfig
 from pano3d.reconstruction import Reconstructor
 from pano3d.types import VOID, BackboneOutput, ConfigError, PanopticScene, Segment
@@ -31,7 +32,8 @@ class OnlineFrame:
     """What is known about one frame when it has been seen; frame `world` is the first camera's.
 
     points_world: (H W 3). depth, confidence: (H W). segment_id: (H W), 0 void. segment_score: (H W).
-    world_from_camera: (4 4); the identity where `is_located` is False. intrinsics: (3 3), pixels.
+    world_from_camera: (4 4); the identity where `is_located` is False. intrinsics: (3 3), pixels; where
+    `has_focal` is False the frame does not tell its focal length and has that of the last one that did.
     """
 
     colors: UInt8[np.ndarray, "h w 3"]
@@ -43,6 +45,7 @@ class OnlineFrame:
     world_from_camera: Float[np.ndarray, "4 4"]
     intrinsics: Float[np.ndarray, "3 3"]
     is_located: bool
+    has_focal: bool
     is_keyframe: bool
 
 
@@ -50,7 +53,7 @@ class OnlineReconstructor:
     """State of one capture. Only MUSt3R has the memory this needs.
 
     Raises:
-        ConfigError: the model's backbone is another one, its merging needs all frames, or its precision is reduced.
+        ConfigError: the model's backbone is another one, its merging is not standard, or its precision is reduced.
     """
 
     def __init__(self, reconstructor: Reconstructor, config: OnlineConfig) -> None:
@@ -63,14 +66,17 @@ class OnlineReconstructor:
         if reconstructor.precision != "float32":
             raise ConfigError("reconstructing online: poses are solved for at every step; leave --precision at float32")
         merging = reconstructor.scene_config.merging
-        if isinstance(merging, QuboMerging):
-            raise ConfigError("reconstructing online: merging by annealing needs all frames; use standard or two_pass")
+        if not isinstance(merging, StandardMerging):
+            raise ConfigError(
+                f"reconstructing online: frames can only be merged by the standard rule, got {merging.kind}; leave "
+                "--merging at standard, or reconstruct offline"
+            )
         self._reconstructor = reconstructor
         self._geometry = StreamingSession(backbone, config.geometry)
         labels = reconstructor.labels
         decoder = reconstructor.model.mask_decoder
-        self._segments = SegmentStream(decoder, labels.names, labels.is_thing, config.segments)
-        self._frames = 0
+        self._focal: float | None = None
+        self._segments = SegmentStream(decoder, labels.names, labels.is_thing, merging, config.segments)
 
     @property
     def segments(self) -> list[Segment]:
@@ -95,11 +101,15 @@ class OnlineReconstructor:
         patch = reconstructor.model.backbone.patch_size
         output = _as_output(view, (size[0] // patch, size[1] // patch))
         tokens, features = reconstructor.model.fusion(output)
-        if self._frames == 0:
-            self._segments.start(tokens[0], output.token_grid, features[0])
-        found = self._segments.add(tokens[0, 0], features[0, 0], (size[0], size[1]))
-        self._frames += 1
-        focal = view.focal
+        image_size = (size[0], size[1])
+        if view.number == 0:
+            found = self._segments.start(tokens[0], output.token_grid, features[0], image_size)[0]
+        else:
+            found = self._segments.add(tokens[0, 0], features[0, 0], image_size)
+        if view.focal_ok:
+            self._focal = view.focal
+        # Before any frame told its own: a horizontal field of view of 60 degrees, as `recover_cameras` assumes.
+        focal = size[1] / 2 / math.tan(math.pi / 6) if self._focal is None else self._focal
         return OnlineFrame(
             colors=image,
             points_world=_array(view.points_world),
@@ -110,14 +120,17 @@ class OnlineReconstructor:
             world_from_camera=view.world_from_camera.double().cpu().numpy(),
             intrinsics=np.array([[focal, 0, (size[1] - 1) / 2], [0, focal, (size[0] - 1) / 2], [0, 0, 1]]),
             is_located=view.pose_ok,
+            has_focal=view.focal_ok,
             is_keyframe=view.is_keyframe or found.is_keyframe,
         )
 
     def scene(self, frames: Sequence[OnlineFrame]) -> PanopticScene:
-        """Frames of this capture as one scene; segments that none of them shows are left out."""
+        """Frames of this capture as one scene; segments of which they show too few pixels are left out."""
         segment_id = np.stack([frame.segment_id for frame in frames])
-        shown = set(np.unique(segment_id).tolist())
-        segments = [segment for segment in self.segments if segment.id in shown]
+        minimum = max(self._reconstructor.scene_config.minimum_pixels, 1)
+        segments = [segment for segment in self.segments if (segment_id == segment.id).sum() >= minimum]
+        segment_id = np.where(np.isin(segment_id, [segment.id for segment in segments]), segment_id, 0)
+        segment_score = np.stack([frame.segment_score for frame in frames])
         class_of = np.full(max([0, *(segment.id for segment in segments)]) + 1, VOID, np.int32)
         for segment in segments:
             class_of[segment.id] = segment.class_id
@@ -128,13 +141,28 @@ class OnlineReconstructor:
             confidence_kind="confidence",
             segment_id=segment_id,
             class_id=class_of[segment_id],
-            segment_score=np.stack([frame.segment_score for frame in frames]),
+            segment_score=np.where(segment_id > 0, segment_score, 0),
             world_from_camera=np.stack([frame.world_from_camera for frame in frames]),
             intrinsics=np.stack([frame.intrinsics for frame in frames]),
             colors=np.stack([frame.colors for frame in frames]),
             segments=segments,
             class_names=self._reconstructor.labels.names,
         )
+
+
+def camera_remarks(frames: Sequence[OnlineFrame]) -> list[str]:
+    """Which cameras of these frames are not known."""
+    remarks = []
+    lost = sum(not frame.is_located for frame in frames)
+    if lost:
+        remarks.append(f"{lost} of {len(frames)} views are not located: their cameras are put where the first one is")
+    guessed = sum(not frame.has_focal for frame in frames)
+    if guessed:
+        remarks.append(
+            f"{guessed} of {len(frames)} views do not tell their focal length: that of an earlier view is taken, or a "
+            "field of view of 60 degrees"
+        )
+    return remarks
 
 
 def _as_output(view: StreamedView, token_grid: tuple[int, int]) -> BackboneOutput:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from pano3d import cli, config
+from pano3d import cli, config, growth
 from pano3d.growth import grown
 from pano3d.model import ModelConfig, Must3rChoice, Pano3D
 from pano3d.model_files import draw_model, read_model
@@ -127,6 +127,31 @@ def test_what_does_not_fit_is_refused(backbone: str, changes: dict[str, object],
         grown(small(backbone), config_of(backbone, changes))
 
 
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        (
+            {"fusion": {"mask_width": 16}, "decoder": {"mask_width": 16}},
+            "fusion.mask_width is 8 and must stay so, got 16",
+        ),
+        ({"decoder": {"queries": 12}}, "mask_decoder.queries is 6 and must stay so, got 12"),
+        ({"fusion": {"upscale_factor": 8}}, "fusion.upscale_factor is 4 and must stay so, got 8"),
+    ],
+)
+def test_another_head_is_refused(changes: dict[str, dict[str, int]], complaint: str) -> None:
+    head = replace(MODEL.head, **{part: replace(getattr(MODEL.head, part), **new) for part, new in changes.items()})
+    with pytest.raises(ConfigError, match=complaint):
+        grown(small("must3r"), replace(config_of("must3r"), head=head))
+
+
+def test_other_classes_are_refused() -> None:
+    """With classes judged alone, 20 times 10 of them are a multiple like any other."""
+    judged_alone = replace(MODEL.head, decoder=replace(MODEL.head.decoder, class_mode="sigmoid"))
+    twenty = replace(config_of("must3r"), head=judged_alone)
+    with pytest.raises(ConfigError, match="as many classes"):
+        grown(draw_model(twenty), replace(twenty, label_space="scannet200"))
+
+
 def test_another_architecture_is_refused() -> None:
     with pytest.raises(ConfigError, match="a Must3r cannot become a Pi3"):
         grown(small("must3r"), config_of("pi3"))
@@ -150,3 +175,10 @@ def test_the_command_grows_to_the_preset_in_the_parameters(tmp_path: Path, capsy
         torch.testing.assert_close(
             after(Views(images))[0].points_world, before(Views(images))[0].points_world, rtol=1e-3, atol=1e-4
         )
+
+
+def test_noise_is_drawn_on_the_cpu_and_carried_to_the_weights() -> None:
+    """The meta device stands in for a GPU: it too refuses to meet the CPU's tensors."""
+    weight = torch.zeros(4, 4, device="meta")
+    larger = growth._enlarged(weight, torch.Size([4, 8]), (1, 1), "fc1.weight", torch.Generator())
+    assert (larger.device, larger.shape) == (weight.device, (4, 8))

@@ -20,7 +20,7 @@ from pano3d.backbones.must3r_reading import draw_kept, draw_survivors
 from pano3d.backbones.must3r_schedule import render_views, update_views
 from pano3d.geometry.cameras import register_views
 from pano3d.geometry.projection import invert_rigid, transform_points
-from pano3d.types import BackboneOutput, DataError, Views
+from pano3d.types import BackboneOutput, ConfigError, DataError, Views
 
 
 class Must3r(Backbone):
@@ -31,12 +31,20 @@ class Must3r(Backbone):
 
     generator: source of the draws of training mode (number of memory views, memory dropout); None uses torch's global
         one, which the training loop seeds at every step.
+
+    Raises:
+        ConfigError: transposed_portrait is set.
     """
 
     confidence_kind = "confidence"
 
     def __init__(self, config: Must3rConfig, generator: torch.Generator | None = None) -> None:
         super().__init__()
+        if config.transposed_portrait:
+            raise ConfigError(
+                "building MUSt3R: images are taken as they look, expected transposed_portrait=false, got true; leave "
+                "it out, the weights are the same"
+            )
         self.config = config
         self.generator = generator
         self.patch_size = config.patch_size

@@ -29,7 +29,9 @@ class Must3rConfig:
     feedback: layer that tells every memory entry what the deepest layer knew.
     activation: how raw head output becomes points.
     rope_base, rope_scale: rotary frequencies; scale = trained image size / actual image size.
-    transposed_portrait: portrait samples are stored transposed to landscape (training loaders that batch both).
+    transposed_portrait: portrait samples are stored transposed to landscape, as the released training code batches
+        both; whoever drives encoder and decoder with such samples marks them `portrait`. `Must3r` takes images as they
+        look and refuses it; the weights are the same.
     memory_mode: what the memory keeps of a token. `kv` (projected once) is fastest, the others half as large.
     memory_dtype: storage of the memory at inference; `compute` keeps what the blocks produce.
     memory_views: at inference, how many views build the memory; 0 = all.

@@ -56,7 +56,7 @@ def describe(
     return {
         "frame": {
             "name": frame.name,
-            "axes": "OpenCV: x right, y down, z forward, of the camera that anchors it",
+            "axes": "OpenCV: x right, y down, z forward, of every camera",
             "unit": frame.unit,
             "scale": scale_of(frame.target_from_world),
             "source": frame.source,

@@ -38,7 +38,7 @@ def add_model_options(
         "--merging",
         choices=tuple(_MERGING),
         default="standard",
-        help="how masks become segments (default: %(default)s)",
+        help="how masks become segments; views one by one need standard (default: %(default)s)",
     )
     parser.add_argument(
         "--score", type=float, metavar="S", help="least class score of a segment, 0 to 1 (default: the merging's own)"

@@ -21,11 +21,10 @@ from pano3d.commands.estimate import estimate, free_bytes, memory_bytes, views_w
 from pano3d.commands.inputs import Given, count_views, read_input
 from pano3d.commands.options import add_model_options, load_chosen_model
 from pano3d.commands.result_folder import hold_folder, write_result
-from pano3d.online import OnlineConfig, OnlineFrame, OnlineReconstructor
+from pano3d.online import OnlineConfig, OnlineFrame, OnlineReconstructor, camera_remarks
 from pano3d.output.cameras import read_cameras
 from pano3d.output.segments import SegmentRow
 from pano3d.panoptic.scene import keep_classes
-from pano3d.panoptic.stream import StreamConfig
 from pano3d.reconstruction import Reconstructor, align_to_cameras, move_scene, scale_to_length, view_agreement
 from pano3d.types import ConfigError, DataError, DegenerateError, PanopticScene
 
@@ -48,7 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--mode",
         choices=("offline", "online"),
         default="offline",
-        help="offline: all views together; online: one by one, memory bounded, MUSt3R only (default: %(default)s)",
+        help="offline: all views together; online: one by one, memory bounded, only MUSt3R with standard merging and "
+        "float32 (default: %(default)s)",
     )
     parser.add_argument(
         "--views", type=int, default=DEFAULT_VIEWS, help="at most so many, evenly spread (default: %(default)s)"
@@ -89,9 +89,7 @@ def _reconstruct(args: argparse.Namespace, available: int | None) -> int:
     width, height = network.image_width, network.image_height
     views = min(available or args.views, args.views)
     views = _within_memory(args, network, views)
-    online = (
-        OnlineReconstructor(network, OnlineConfig(segments=_stream_config(args))) if args.mode == "online" else None
-    )
+    online = OnlineReconstructor(network, OnlineConfig()) if args.mode == "online" else None
     print(f"{model.folder}: {model.remark}")
     expected = estimate(network, width, height, views)
     print(f"{views} views of {width}x{height} on {args.device}: {expected}", flush=True)
@@ -102,19 +100,22 @@ def _reconstruct(args: argparse.Namespace, available: int | None) -> int:
         print(f"note: {remark}")
     known, length = _known_cameras(args, given), _known_length(args, given)
     started = time.perf_counter()
+    frames: list[OnlineFrame] = []
+    interrupted = False
     if online is None:
         print(f"reconstructing {len(given.photos.colors)} views", flush=True)
         with _expecting(expected.seconds * len(given.photos.colors) / views):
-            scene, interrupted = network.reconstruct(given.photos.colors), False
+            scene = network.reconstruct(given.photos.colors)
     else:
-        scene, interrupted = _one_by_one(online, given.photos.colors)
+        frames, interrupted = _one_by_one(online, given.photos.colors)
+        scene = online.scene(frames)
         given = _first(given, len(scene.depth))
         known = None if known is None else known[: len(scene.depth)]
     seconds = time.perf_counter() - started
     scene, frame = _fix_frame(scene, known, length)
     if classes:
         scene = keep_classes(scene, classes)
-    found = _remarks(scene, interrupted)
+    found = [*_remarks(scene, interrupted), *camera_remarks(frames)]
     for remark in found:
         print(f"note: {remark}")
     remarks = [model.remark, *remarks, *found]
@@ -179,11 +180,6 @@ def _within_memory(args: argparse.Namespace, network: Reconstructor, views: int)
     return min(views, fitting)
 
 
-def _stream_config(args: argparse.Namespace) -> StreamConfig:
-    bounded = OnlineConfig().segments
-    return bounded if args.score is None else replace(bounded, score_threshold=args.score)
-
-
 @contextmanager
 def _expecting(seconds: float) -> Iterator[None]:
     """A bar that fills within the time that was estimated: the network itself cannot tell how far it is."""
@@ -204,8 +200,8 @@ def _expecting(seconds: float) -> Iterator[None]:
         thread.join()
 
 
-def _one_by_one(online: OnlineReconstructor, colors: NDArray[np.uint8]) -> tuple[PanopticScene, bool]:
-    """The scene of all frames, or of those finished when Ctrl-C came."""
+def _one_by_one(online: OnlineReconstructor, colors: NDArray[np.uint8]) -> tuple[list[OnlineFrame], bool]:
+    """All frames, or those finished when Ctrl-C came, and whether it came."""
     frames: list[OnlineFrame] = []
     interrupted = False
     try:
@@ -216,7 +212,7 @@ def _one_by_one(online: OnlineReconstructor, colors: NDArray[np.uint8]) -> tuple
             raise
         interrupted = True
         print(f"interrupted: the {len(frames)} views done so far are kept", file=sys.stderr)
-    return online.scene(frames), interrupted
+    return frames, interrupted
 
 
 def _first(given: Given, count: int) -> Given:

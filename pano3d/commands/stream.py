@@ -20,7 +20,7 @@ from pano3d.commands.loading import LoadedModel
 from pano3d.commands.options import add_model_options, load_chosen_model
 from pano3d.commands.result_folder import RESULT, STREAMED, clear_folder, hold_folder, write_result
 from pano3d.files import write_whole
-from pano3d.online import OnlineConfig, OnlineFrame, OnlineReconstructor
+from pano3d.online import OnlineConfig, OnlineFrame, OnlineReconstructor, camera_remarks
 from pano3d.output.cameras import trajectory_line
 from pano3d.panoptic.stream import StreamConfig
 from pano3d.photos import PHOTO_ENDINGS, Crop, Photos, fit_image, read_photo
@@ -61,9 +61,8 @@ def main(args: argparse.Namespace) -> int:
         raise ConfigError(f"--keyframes {args.keyframes}: expected 2 or more")
     with hold_folder(args.output, OWN):
         model = load_chosen_model(args)
-        score = {} if args.score is None else {"score_threshold": args.score}
         geometry = StreamingConfig(maximum_keyframes=args.keyframes)
-        segments = StreamConfig(maximum_keyframes=args.keyframes, **score)
+        segments = StreamConfig(maximum_keyframes=args.keyframes)
         online = OnlineReconstructor(model.reconstructor, OnlineConfig(geometry, segments))
         clear_folder(args.output, OWN)
         print(f"{model.folder}: {model.remark}\nwaiting for photos in {args.folder}", flush=True)
@@ -189,14 +188,15 @@ def _photos(folder: Path, known: Collection[str]) -> dict[str, tuple[int, int]]:
 
 def _write_scene(args: argparse.Namespace, online: OnlineReconstructor, model: LoadedModel, capture: _Capture) -> None:
     """The frames that were kept, as `pano3d reconstruct` writes a scene."""
-    scene = online.scene([shown.frame for shown in capture.shown])
+    frames = [shown.frame for shown in capture.shown]
+    scene = online.scene(frames)
     photos = Photos(
         scene.colors,
         tuple(shown.name for shown in capture.shown),
         tuple(shown.crop for shown in capture.shown),
         dict(capture.left_out),
     )
-    remarks = [model.remark, f"{len(capture.shown)} of the {capture.count} frames of a stream"]
+    remarks = [model.remark, f"{len(frames)} of the {capture.count} frames of a stream", *camera_remarks(frames)]
     options = {"keyframes": args.keyframes, "score": args.score, "drop_least_sure": DROP_LEAST_SURE}
     title = args.folder.resolve().name
     description = describe(model, title, "stream", photos, options, scene, Frame.own(), capture.seconds, remarks)

@@ -33,7 +33,7 @@ class MaskDecoderConfig:
     masked_attention: a query reads only the tokens its previous mask covers.
     query_passes: which passes over the images the queries read when a backbone renders an image twice: only the
         "first" (MUSt3R's update pass), or "all".
-    levels: token grids visited in turn, layer by layer.
+    levels: token grids that `predict` visits in turn, layer by layer; `forward`, and with it `Pano3D`, has one.
     """
 
     width: int

@@ -35,6 +35,9 @@ class StandardMerging:
     overlap_threshold: float = 0.8
     mask_threshold: float = 0.5
 
+    def __post_init__(self) -> None:
+        _require_shares(self.score_threshold, self.overlap_threshold, self.mask_threshold)
+
 
 @dataclass(frozen=True)
 class PassMerging:
@@ -49,6 +52,15 @@ class PassMerging:
     def __post_init__(self) -> None:
         if self.passes < 1:
             raise ConfigError(f"merging.passes: expected at least 1, got {self.passes}")
+        _require_shares(self.score_threshold, self.overlap_threshold, self.mask_threshold)
+
+
+def _require_shares(score: float, overlap: float, mask: float) -> None:
+    if not all(0 <= value <= 1 for value in (score, overlap, mask)):
+        raise ConfigError(
+            "merging: score_threshold, overlap_threshold and mask_threshold must be shares from 0 to 1, got "
+            f"{score}, {overlap} and {mask}"
+        )
 
 
 @dataclass(frozen=True)

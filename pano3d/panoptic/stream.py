@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from pano3d.panoptic.mask_decoder import resample_features
 from pano3d.panoptic.merging import class_scores, merge_standard
-from pano3d.panoptic.scene import require_finite
+from pano3d.panoptic.scene import StandardMerging, require_finite
 from pano3d.types import ConfigError, DataError, MaskOutput, Segment
 
 
@@ -32,27 +32,31 @@ class Decoder(Protocol):
 
 @dataclass(frozen=True)
 class StreamConfig:
-    """When a query counts, and when a frame asks for new ones.
+    """When a frame asks for new queries, and how many frames are remembered.
 
-    score_threshold, overlap_threshold, mask_threshold: as in standard merging.
     unexplained: share of a frame's pixels below every mask threshold above which the frame becomes a keyframe.
     same_object: least mask IoU over the keyframes for a query to be the continuation of an earlier one.
-    rest: frames that pass before decoding is tried again after it found nothing new.
+    rest: after decoding found nothing new, it is not tried again before that many frames later.
     maximum_keyframes: the oldest keyframe is forgotten beyond this number, what it showed is not; 0 = no bound.
     """
 
-    score_threshold: float = 0.8
-    overlap_threshold: float = 0.8
-    mask_threshold: float = 0.5
     unexplained: float = 0.2
     same_object: float = 0.5
     rest: int = 10
     maximum_keyframes: int = 0
 
     def __post_init__(self) -> None:
-        values = (self.score_threshold, self.overlap_threshold, self.mask_threshold)
-        if not all(0 <= value <= 1 for value in (*values, self.unexplained, self.same_object)):
-            raise ConfigError("stream: every threshold is a share between 0 and 1")
+        if not (0 <= self.unexplained <= 1 and 0 <= self.same_object <= 1):
+            raise ConfigError(
+                "stream: unexplained and same_object must be shares from 0 to 1, got "
+                f"{self.unexplained} and {self.same_object}"
+            )
+        if self.rest < 0:
+            raise ConfigError(f"stream: rest must be 0 or more frames, got {self.rest}")
+        if self.maximum_keyframes < 2 and self.maximum_keyframes != 0:
+            raise ConfigError(
+                f"stream: maximum_keyframes must be 0 (no bound) or at least 2, got {self.maximum_keyframes}"
+            )
 
 
 @dataclass(frozen=True)
@@ -75,12 +79,20 @@ class _Tracked:
 
 
 class SegmentStream:
-    """Feed keyframes once, then frames one at a time."""
+    """Start with the first frames, then add the others one at a time.
+
+    merging: when a query counts.
+    """
 
     def __init__(
-        self, decoder: Decoder, class_names: Sequence[str], is_thing: Sequence[bool], config: StreamConfig
+        self,
+        decoder: Decoder,
+        class_names: Sequence[str],
+        is_thing: Sequence[bool],
+        merging: StandardMerging,
+        config: StreamConfig,
     ) -> None:
-        self._decoder, self._config = decoder, config
+        self._decoder, self._merging, self._config = decoder, merging, config
         self._class_names, self._is_thing = tuple(class_names), tuple(is_thing)
         self._grid = (0, 0)
         # Of each keyframe: its tokens, and its mask features at the token grid, all that decoding reads.
@@ -109,12 +121,15 @@ class SegmentStream:
         tokens: Float[Tensor, "v t d"],
         token_grid: tuple[int, int],
         mask_features: Float[Tensor, "v dm hm wm"],
-    ) -> None:
-        """Decode the first keyframes; earlier ones, if any, are kept."""
+        size: tuple[int, int],
+    ) -> list[FrameSegments]:
+        """Segments of the first frames at image size (H, W), all of them keyframes; earlier ones, if any, are kept."""
         self._grid = token_grid
         for view_tokens, view_features in zip(tokens, mask_features):
             self._keep(view_tokens, view_features)
         self._decode()
+        self._forget_oldest()
+        return [replace(self._segment(each, size), is_keyframe=True) for each in mask_features]
 
     @torch.no_grad()
     def add(
@@ -134,7 +149,9 @@ class SegmentStream:
         known = len(self._tracked)
         self._keep(tokens, mask_features)
         self._decode()
-        if len(self._tracked) == known:  # a frame without anything new would only make the next decoding dearer
+        if len(self._tracked) > known:
+            self._forget_oldest()
+        else:  # a frame without anything new would only make the next decoding dearer
             self._tokens.pop()
             self._features.pop()
             self._resting = self._config.rest
@@ -144,8 +161,10 @@ class SegmentStream:
         self._tokens.append(tokens)
         small = resample_features(mask_features[None, None], self._grid)[0]
         self._features.append(small.T.unflatten(1, self._grid))
-        if self._config.maximum_keyframes and len(self._tokens) > self._config.maximum_keyframes:
-            del self._tokens[0], self._features[0]
+
+    def _forget_oldest(self) -> None:
+        maximum = self._config.maximum_keyframes or len(self._tokens)
+        del self._tokens[:-maximum], self._features[:-maximum]
 
     def _segment(self, mask_features: Tensor, size: tuple[int, int]) -> FrameSegments:
         if not self._tracked:
@@ -157,7 +176,7 @@ class SegmentStream:
         winner = (probs * score[:, None, None]).argmax(0)
         probability = probs.gather(0, winner[None])[0]
         ids = torch.tensor([query.id for query in self._tracked], device=probs.device)
-        explained = probability >= self._config.mask_threshold
+        explained = probability >= self._merging.mask_threshold
         return FrameSegments(
             torch.where(explained, ids[winner], 0), torch.where(explained, probability, 0.0), is_keyframe=False
         )
@@ -182,7 +201,7 @@ class SegmentStream:
                 self._tracked.append(replace(query, id=self._new_id(query.class_id)))
 
     def _accepted(self, output: MaskOutput, features: Tensor) -> list[_Tracked]:
-        config = self._config
+        merging = self._merging
         require_finite(output)
         classes = class_scores(output.class_logits[-1][0], output.class_logits[-1].shape[-1] > len(self._class_names))
         embeddings = output.mask_embeddings[-1][0]
@@ -191,9 +210,9 @@ class SegmentStream:
             lambda view, queries: torch.einsum("qd,dhw->qhw", embeddings[queries], features[view]).sigmoid(),
             len(features),
             set(range(len(self._class_names))),  # pieces of stuff keep their own queries here
-            config.score_threshold,
-            config.overlap_threshold,
-            config.mask_threshold,
+            merging.score_threshold,
+            merging.overlap_threshold,
+            merging.mask_threshold,
         )
         return [_Tracked(0, s.class_id, s.score, embeddings[s.query]) for s in merged.segments]
 
@@ -213,7 +232,7 @@ class SegmentStream:
             return torch.zeros(0, features[:, 0].numel(), dtype=torch.bool, device=features.device)
         embeddings = torch.stack([query.embedding for query in queries])
         probs = torch.einsum("qd,vdhw->qvhw", embeddings, features).sigmoid()
-        return (probs >= self._config.mask_threshold).flatten(1)
+        return (probs >= self._merging.mask_threshold).flatten(1)
 
     def _embeddings(self) -> Tensor:
         return torch.stack([query.embedding for query in self._tracked])

@@ -292,6 +292,11 @@ def test_constructor_arguments_of_checkpoints() -> None:
         parse_rope("cosine")
 
 
+def test_portraits_stored_transposed_are_refused() -> None:
+    with pytest.raises(ConfigError, match="expected transposed_portrait=false, got true"):
+        Must3r(replace(TINY, transposed_portrait=True))
+
+
 def test_released_sizes() -> None:
     with torch.device("meta"):
         model = Must3r(Must3rConfig())

@@ -71,6 +71,7 @@ def test_everything_is_written(
     np.testing.assert_array_equal(np.load(out / "depth" / "photo_2.npy"), result.scene.depth[1])
     description = json.loads((out / "reconstruction.json").read_text())
     assert description["frame"]["unit"] == "unknown"
+    assert description["frame"]["axes"].endswith("of every camera")  # the world of Pi3 is no camera's
     assert description["model"]["license"] == "Apache-2.0"
     assert description["versions"].keys() == {"pano3d", "torch", "numpy"}
     assert description["peak_bytes"] > 2**20
@@ -278,11 +279,13 @@ def test_ctrl_c_half_way_keeps_what_was_done(
         return step(self, image)
 
     monkeypatch.setattr(OnlineReconstructor, "step", interrupted)
+    monkeypatch.setattr(reconstruct, "camera_remarks", lambda frames: [f"of {len(frames)} cameras"])
     assert run(model, tmp_path / "out", photos, "--mode", "online") == 130
     assert "the 2 views done so far are kept" in capsys.readouterr().err
     result = read_result(tmp_path / "out")
     assert result.names == ["photo_1", "photo_2"]
     assert any("interrupted" in remark for remark in result.description["remarks"])
+    assert "of 2 cameras" in result.description["remarks"]
 
 
 def test_ctrl_c_while_writing_keeps_the_arrays(

@@ -10,29 +10,38 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from torch import Tensor
 
 from pano3d import cli
-from pano3d.backbones.must3r_streaming import StreamingConfig
+from pano3d.backbones.must3r_streaming import StreamedView, StreamingConfig, StreamingSession
 from pano3d.commands import loading, stream
 from pano3d.commands.loading import load_model
 from pano3d.commands.result_folder import read_result
 from pano3d.commands.stream import arriving
 from pano3d.online import OnlineConfig, OnlineReconstructor
-from pano3d.panoptic.scene import QuboMerging, SceneConfig
+from pano3d.panoptic.scene import PassMerging, QuboMerging, SceneConfig, StandardMerging
 from pano3d.panoptic.stream import StreamConfig
 from pano3d.photos import find_photos, read_photos
-from pano3d.types import ConfigError
+from pano3d.reconstruction import Reconstructor
+from pano3d.types import VOID, ConfigError, PanopticScene
 from tests.small_model import PI3, write_photos, write_small_model
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_small_model(tmp_path_factory.mktemp("model"))
+
+
+def accepting(model: Path, score: float, minimum_pixels: int = 50) -> Reconstructor:
+    """With these demands on a segment."""
+    demands = SceneConfig(StandardMerging(score_threshold=score), minimum_pixels)
+    return load_model(model, "cpu", scene_config=demands).reconstructor
 
 
 def test_each_photo_gets_its_line_and_file(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -154,8 +163,8 @@ def test_memory_and_ids_stay(model: Path, tmp_path: Path) -> None:
     photos = read_photos(find_photos([write_photos(tmp_path, 12)]), 48, 32)
     # Everything is new and sure to these weights: every frame asks to be remembered.
     geometry = StreamingConfig(novelty_threshold=-1.0, minimum_confidence=0.0, maximum_keyframes=3)
-    segments = StreamConfig(score_threshold=0.0, unexplained=0.0, rest=0, maximum_keyframes=3)
-    online = OnlineReconstructor(load_model(model, "cpu").reconstructor, OnlineConfig(geometry, segments))
+    segments = StreamConfig(unexplained=0.0, rest=0, maximum_keyframes=3)
+    online = OnlineReconstructor(accepting(model, score=0.0), OnlineConfig(geometry, segments))
     memory, known, frames = [], {}, []
     for image in photos.colors:
         frames.append(online.step(image))
@@ -164,18 +173,73 @@ def test_memory_and_ids_stay(model: Path, tmp_path: Path) -> None:
             assert known.setdefault(segment.id, segment.class_id) == segment.class_id
     assert max(memory[4:]) <= 1.5 * memory[4]
     unbounded = OnlineConfig(StreamingConfig(novelty_threshold=-1.0, minimum_confidence=0.0), StreamConfig())
-    growing = OnlineReconstructor(load_model(model, "cpu").reconstructor, unbounded)
+    growing = OnlineReconstructor(accepting(model, score=0.8), unbounded)
     for image in photos.colors:
         growing.step(image)
     assert growing.memory_bytes > 1.5 * max(memory)  # the bound is what holds it
     scene = online.scene(frames)
+    assert scene.segments
     assert {segment.id for segment in scene.segments} == set(np.unique(scene.segment_id).tolist()) - {0}
+
+
+def test_a_first_frame_without_segments_leaves_the_second_its_chance(model: Path, tmp_path: Path) -> None:
+    photos = read_photos(find_photos([write_photos(tmp_path, 2)]), 48, 32)
+    reconstructor = accepting(model, score=1.0)
+    decoded: list[int] = []
+    reconstructor.model.mask_decoder.register_forward_pre_hook(lambda _, given: decoded.append(given[0].shape[1]))
+    online = OnlineReconstructor(reconstructor, OnlineConfig())
+    for frames, image in enumerate(photos.colors, 1):
+        assert not online.step(image).segment_id.any()
+        assert decoded == list(range(1, frames + 1))
 
 
 def test_only_must3r_streams(tmp_path: Path, model: Path) -> None:
     pi3 = load_model(write_small_model(tmp_path, PI3), "cpu").reconstructor
     with pytest.raises(ConfigError, match="needs a MUSt3R model, got Pi3"):
         OnlineReconstructor(pi3, OnlineConfig())
-    annealed = load_model(model, "cpu", scene_config=SceneConfig(QuboMerging())).reconstructor
-    with pytest.raises(ConfigError, match="needs all frames"):
-        OnlineReconstructor(annealed, OnlineConfig())
+
+
+@pytest.mark.parametrize("merging", [PassMerging(), QuboMerging()])
+def test_only_standard_merging_streams(model: Path, merging: PassMerging | QuboMerging) -> None:
+    reconstructor = load_model(model, "cpu", scene_config=SceneConfig(merging)).reconstructor
+    with pytest.raises(ConfigError, match=f"only be merged by the standard rule, got {merging.kind}"):
+        OnlineReconstructor(reconstructor, OnlineConfig())
+
+
+def test_a_segment_with_too_few_pixels_over_all_frames_is_not_in_the_scene(model: Path, tmp_path: Path) -> None:
+    photos = read_photos(find_photos([write_photos(tmp_path, 3)]), 48, 32)
+
+    def scene(minimum_pixels: int) -> PanopticScene:
+        online = OnlineReconstructor(accepting(model, score=0.0, minimum_pixels=minimum_pixels), OnlineConfig())
+        return online.scene([online.step(image) for image in photos.colors])
+
+    whole = scene(0)
+    pixels = int((whole.segment_id == 1).sum())
+    assert pixels > 0
+    np.testing.assert_array_equal(scene(pixels).segment_id, whole.segment_id)
+    without = scene(pixels + 1)
+    assert [segment.id for segment in without.segments] == [segment.id for segment in whole.segments][1:]
+    assert (without.segment_id != 1).all()
+    assert (without.class_id[whole.segment_id == 1] == VOID).all()
+    assert (without.segment_score[whole.segment_id == 1] == 0).all()
+
+
+def test_a_focal_length_that_is_not_told_is_that_of_the_last_frame(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = StreamingSession.step
+
+    def told_by_the_second_alone(self: StreamingSession, image: Tensor) -> StreamedView:
+        view = step(self, image)
+        fails = replace(view, focal=1.0, focal_ok=False, pose_ok=view.number < 2)
+        return replace(view, focal=50.0, focal_ok=True) if view.number == 1 else fails
+
+    monkeypatch.setattr(StreamingSession, "step", told_by_the_second_alone)
+    words = ["stream", write_photos(tmp_path / "in", 3), "-o", tmp_path / "out", "--model", model, "--idle", "0.5"]
+    assert cli.main([str(word) for word in words]) == 0
+    result = read_result(tmp_path / "out" / "scene")
+    # 24 px of half a width under half of 60 degrees: 24 * sqrt(3)
+    np.testing.assert_allclose(result.scene.intrinsics[:, 0, 0], [41.5692, 50, 50], rtol=1e-5)
+    remarks = " ".join(result.description["remarks"])
+    assert "2 of 3 views do not tell their focal length" in remarks
+    assert "1 of 3 views are not located" in remarks

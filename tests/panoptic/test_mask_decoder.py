@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pano3d.model import HeadConfig
 from pano3d.panoptic.attention import sine_position_code
 from pano3d.panoptic.class_head import TextClassHead
+from pano3d.panoptic.fusion import FusionConfig
 from pano3d.panoptic.mask_decoder import MaskDecoder, MaskDecoderConfig, first_passes
 from pano3d.types import ConfigError, MaskOutput
 
@@ -188,3 +190,9 @@ def test_impossible_widths_are_refused() -> None:
         replace(CONFIG, width=18, heads=3)
     with pytest.raises(ConfigError, match="positive"):
         replace(CONFIG, queries=0)
+
+
+def test_a_model_has_one_level() -> None:
+    fusion = FusionConfig(token_width=12, mask_width=8)
+    with pytest.raises(ConfigError, match=r"head\.decoder\.levels: expected 1, got 3"):
+        HeadConfig(fusion, replace(CONFIG, levels=3))

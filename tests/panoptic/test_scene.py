@@ -17,7 +17,7 @@ from pano3d.panoptic.scene import (
     mask_probabilities,
     merge_masks,
 )
-from pano3d.types import VOID, DataError, MaskOutput, PanopticScene, WeightsError
+from pano3d.types import VOID, ConfigError, DataError, MaskOutput, PanopticScene, WeightsError
 from tests.panoptic.scenes import IS_THING, NAMES, backbone_output, painted_masks
 
 # Two views of 4x6 cells: wall above, floor below, two chairs; query 4 is a second piece of wall, query 5 nothing.
@@ -162,3 +162,9 @@ def test_wrong_sizes_are_named() -> None:
         assemble(replace(masks, mask_features=masks.mask_features[:, :1]))
     with pytest.raises(DataError, match="judges 7 columns"):
         assemble(replace(masks, class_logits=[torch.zeros(1, 6, 7)]))
+
+
+@pytest.mark.parametrize("rule", [StandardMerging, PassMerging])
+def test_thresholds_that_are_no_shares_are_refused(rule: type[StandardMerging | PassMerging]) -> None:
+    with pytest.raises(ConfigError, match=r"shares from 0 to 1, got 1\.2, "):
+        rule(score_threshold=1.2)

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from pano3d.panoptic.mask_decoder import MaskDecoder, MaskDecoderConfig
+from pano3d.panoptic.scene import StandardMerging
 from pano3d.panoptic.stream import SegmentStream, StreamConfig
 from pano3d.types import ConfigError, DataError, MaskOutput, WeightsError
 
@@ -39,13 +40,14 @@ def frame(cells: list[list[int]]) -> tuple[Tensor, Tensor]:
 FIRST = frame([[0, 0, 1, 1], [0, 2, 2, 0]])
 KNOWN = frame([[1, 1, 0, 0], [0, 0, 0, 2]])
 NEW = frame([[3, 3, 3, 0], [3, 3, 2, 0]])
+BLANK = frame([[0, 0, 0, 0], [0, 0, 0, 0]])[0], torch.full((OBJECTS, 8, 16), -8.0)
 SIZE = (32, 64)
 
 
 def stream(config: StreamConfig | None = None) -> tuple[SegmentStream, FindsWhatItSees]:
     decoder = FindsWhatItSees()
-    fed = SegmentStream(decoder, NAMES, IS_THING, config or StreamConfig())
-    fed.start(FIRST[0][None], GRID, FIRST[1][None])
+    fed = SegmentStream(decoder, NAMES, IS_THING, StandardMerging(), config or StreamConfig())
+    fed.start(FIRST[0][None], GRID, FIRST[1][None], SIZE)
     return fed, decoder
 
 
@@ -63,6 +65,18 @@ def test_known_objects_cost_dot_products_only() -> None:
     assert ids_by_object(fed, KNOWN) == first
     assert decoder.calls == [1]
     assert not fed.add(*KNOWN, SIZE).is_keyframe
+
+
+def test_the_first_frames_are_segmented_as_they_are_decoded() -> None:
+    decoder = FindsWhatItSees()
+    fed = SegmentStream(decoder, NAMES, IS_THING, StandardMerging(), StreamConfig())
+    shown = [FIRST, NEW]
+    tokens, features = (torch.stack(parts) for parts in zip(*shown))
+    started = fed.start(tokens, GRID, features, SIZE)
+    assert decoder.calls == [2]
+    assert all(one.is_keyframe for one in started)
+    for one, again in zip(started, shown, strict=True):
+        torch.testing.assert_close(one.segment_id, fed.add(*again, SIZE).segment_id)
 
 
 def test_object_first_seen_after_the_keyframes_gets_an_id_and_the_others_keep_theirs() -> None:
@@ -128,23 +142,43 @@ def test_pieces_of_stuff_share_an_id() -> None:
 
 def test_a_frame_without_anything_new_is_not_decoded_again_and_again() -> None:
     fed, decoder = stream(StreamConfig(rest=3))
-    blank = frame([[0, 0, 0, 0], [0, 0, 0, 0]])[0], torch.full((OBJECTS, 8, 16), -8.0)
     for _ in range(7):
-        fed.add(*blank, SIZE)
+        fed.add(*BLANK, SIZE)
     assert decoder.calls == [1, 2, 2, 2]  # frames 0, 3 and 6
     assert fed.add(*KNOWN, SIZE).segment_id.unique().tolist() == [1, 2, 3]
+
+
+def test_a_full_store_loses_a_keyframe_only_to_a_frame_that_shows_something_new() -> None:
+    fed, decoder = stream(StreamConfig(rest=0, maximum_keyframes=2))
+    fed.add(*NEW, SIZE)
+    for _ in range(3):
+        fed.add(*BLANK, SIZE)
+    assert decoder.calls == [1, 2, 3, 3, 3]  # the two keyframes are still there each time
+    held = fed.memory_bytes
+    assert ids_by_object(fed, frame([[4, 4, 4, 4], [4, 4, 4, 0]]))[4] == 5
+    assert fed.memory_bytes == held  # the oldest one went
+    assert decoder.calls == [1, 2, 3, 3, 3, 3]
 
 
 def test_a_real_decoder_fits() -> None:
     torch.manual_seed(0)
     config = MaskDecoderConfig(16, 2, 4, 24, 5, token_width=6, mask_width=6)
-    fed = SegmentStream(MaskDecoder(config, 2).eval(), NAMES, IS_THING, StreamConfig(score_threshold=0.0))
+    everything = StandardMerging(score_threshold=0.0)
+    fed = SegmentStream(MaskDecoder(config, 2).eval(), NAMES, IS_THING, everything, StreamConfig())
     with pytest.raises(DataError, match="start"):
         fed.add(*NEW, SIZE)
-    fed.start(FIRST[0][None], GRID, FIRST[1][None])
+    fed.start(FIRST[0][None], GRID, FIRST[1][None], SIZE)
     assert fed.add(*NEW, SIZE).segment_id.shape == SIZE
 
 
 def test_impossible_thresholds_are_refused() -> None:
     with pytest.raises(ConfigError, match="share"):
         StreamConfig(unexplained=1.2)
+
+
+@pytest.mark.parametrize("maximum", [1, -1])
+def test_impossible_bounds_are_refused(maximum: int) -> None:
+    with pytest.raises(ConfigError, match=f"0 .no bound. or at least 2, got {maximum}"):
+        StreamConfig(maximum_keyframes=maximum)
+    with pytest.raises(ConfigError, match="rest must be 0 or more frames, got -1"):
+        StreamConfig(rest=-1)
