@@ -58,19 +58,26 @@ class Reconstructor:
         """Reconstruct and segment one room.
 
         Args:
-            images: RGB, in any order; view 0 anchors the world frame. Or a folder of photos, or a list of files: they
-                are turned upright, cropped and resized, and those that cannot be read are left out.
+            images: RGB, in any order; MUSt3R's world is the camera of view 0, Pi3's is free. Or a folder of photos, or
+                a list of files: they are turned upright, cropped and resized, and those that cannot be read are left
+                out.
             intrinsics: known cameras, pixels; reported instead of the recovered ones.
             world_from_camera: known poses; the result is carried into their frame by the similarity that best
-                aligns the camera centres, so its scale becomes theirs.
+                aligns the cameras, so its scale becomes theirs.
 
         Raises:
-            DataError: no image, not RGB bytes, or a size the network cannot take.
+            DataError: no image, not RGB bytes, a size the network cannot take, or known cameras that are not one finite
+                matrix per view.
+            DegenerateError: all known poses, or all predicted ones, are in one place, which gives no scale.
         """
         if not isinstance(images, np.ndarray):
             paths = [Path(images)] if isinstance(images, (str, Path)) else [Path(path) for path in images]
             images = read_photos(find_photos(paths), self.image_width, self.image_height).colors
         views = self.views(images)
+        if intrinsics is not None:
+            _require_matrices("known intrinsics", intrinsics, len(images), 3)
+        if world_from_camera is not None:
+            _require_matrices("known poses", world_from_camera, len(images), 4)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             output, masks = self.model(views)
         output = _in_float32(output)
@@ -136,21 +143,37 @@ def carry_to_cameras(scene: PanopticScene, world_from_camera: NDArray[np.float64
 
 
 def align_to_cameras(scene: PanopticScene, world_from_camera: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
-    """The similarity that best carries the scene's camera centres onto known ones, and the RMS distance left (theirs).
+    """The similarity that best carries the scene's cameras onto known ones, and the RMS distance left between their
+    centres (in the unit of the known ones).
+
+    Of each camera its centre counts and the tips of its axes, which are as long as the centres are spread: on a
+    straight walk the centres alone would leave the turn about it to their noise.
 
     Raises:
-        DataError: the number of poses is not the number of views.
-        DegenerateError: the camera centres do not fix a similarity.
+        DataError: the poses are not one finite matrix per view.
+        DegenerateError: the centres coincide, on either side.
     """
-    if world_from_camera.shape != scene.world_from_camera.shape:
-        raise DataError(
-            f"aligning to known cameras: {len(scene.world_from_camera)} views and poses of shape "
-            f"{world_from_camera.shape}; expected one 4x4 matrix per view"
-        )
+    _require_matrices("known poses", world_from_camera, len(scene.world_from_camera), 4)
+    known_from_world = align_similarity(
+        _centres_and_tips(scene.world_from_camera), _centres_and_tips(world_from_camera)
+    )
     own, known = scene.world_from_camera[:, :3, 3], world_from_camera[:, :3, 3]
-    known_from_world = align_similarity(own, known)
     residual = np.linalg.norm(apply_transform(known_from_world, own) - known, axis=1)
     return known_from_world, float(np.sqrt(np.mean(residual**2)))
+
+
+def _centres_and_tips(world_from_camera: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(4 V, 3) centres of cameras, and their axes' tips one RMS spread of the centres away."""
+    centres, axes = world_from_camera[:, :3, 3], world_from_camera[:, :3, :3].transpose(0, 2, 1)
+    spread = np.sqrt(((centres - centres.mean(0)) ** 2).sum(1).mean())
+    return np.concatenate([centres, (centres[:, None] + spread * axes).reshape(-1, 3)])
+
+
+def _require_matrices(what: str, matrices: NDArray[np.floating], views: int, size: int) -> None:
+    expected = (views, size, size)
+    if matrices.shape != expected or not np.isfinite(matrices).all():
+        found = f"shape {matrices.shape}" if matrices.shape != expected else "values that are not finite"
+        raise DataError(f"{what}: expected {views} finite matrices of {size}x{size}, one per view, got {found}")
 
 
 def move_scene(scene: PanopticScene, target_from_world: Float[np.ndarray, "4 4"]) -> PanopticScene:

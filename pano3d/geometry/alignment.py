@@ -13,6 +13,19 @@ from numpy.typing import NDArray
 from pano3d.types import DataError, DegenerateError
 
 Points = NDArray[np.floating]
+_ROUNDING = 1e-12  # of squared lengths: what is left across a line in single precision
+NEARLY_A_LINE = 0.1
+
+
+def is_nearly_a_line(points: Points) -> bool:
+    """Whether points (P, 3) spread across their main direction less than a tenth of what they spread along it.
+
+    Noise of that size, which predicted cameras have, then decides how a similarity turns them about that direction.
+    """
+    if len(points) < 3:
+        return True
+    along, across, _ = np.linalg.svd(points - points.mean(0), compute_uv=False)
+    return bool(across < NEARLY_A_LINE * along)
 
 
 def align_similarity(
@@ -43,11 +56,13 @@ def align_similarity(
         raise DataError("aligning points: coordinates are not finite; mask invalid points before aligning")
     if len(x) == 0:
         raise DegenerateError("aligning points: no points")
+    if len(x) < 3 and not allow_degenerate:
+        raise DegenerateError(f"aligning points: {len(x)} of them fix no rotation; give three or more")
     mean_x, mean_y = x.mean(0), y.mean(0)
     centred_x, centred_y = x - mean_x, y - mean_y
     covariance = centred_y.T @ centred_x / len(x)  # eq. 38
     u, spread, vt = np.linalg.svd(covariance)
-    if not allow_degenerate and np.count_nonzero(spread > np.finfo(np.float64).eps * max(1.0, spread[0])) < 2:
+    if not allow_degenerate and spread[1] <= max(np.finfo(np.float64).eps, _ROUNDING * spread[0]):
         raise DegenerateError(
             f"aligning {len(x)} points: they lie on one line or coincide, so the rotation is not unique; "
             "use more views, or views that do not move along a line"

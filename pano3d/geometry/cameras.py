@@ -13,8 +13,9 @@ from torch import Tensor
 class RecoveredCameras:
     """Cameras of views, with what failed.
 
-    intrinsics: (B V 3 3) pixels, square pixels, principal point at the image centre (W/2, H/2); where the focal failed,
-        the median focal of the other views of the scene, or a field of view of 60 degrees if none is left.
+    intrinsics: (B V 3 3) square pixels, whose centres are integers; the principal point is the image centre, ((W-1)/2,
+        (H-1)/2). Where the focal failed, the median focal of the other views of the scene, or a field of view of 60
+        degrees if none is left.
     world_from_camera: (B V 4 4) rigid; the identity where registration failed.
     focal_ok, pose_ok: (B V) False where the pointmaps admit no trustworthy answer.
     """
@@ -38,7 +39,7 @@ def recover_cameras(
     focal = torch.where(focal_ok, focal, torch.where(known.isnan(), fallback, known))
     intrinsics = focal.new_zeros(batch, num_views, 3, 3)
     intrinsics[..., 0, 0] = intrinsics[..., 1, 1] = focal
-    intrinsics[..., 0, 2], intrinsics[..., 1, 2] = width / 2, height / 2
+    intrinsics[..., 0, 2], intrinsics[..., 1, 2] = (width - 1) / 2, (height - 1) / 2
     intrinsics[..., 2, 2] = 1.0
     world_from_camera, pose_ok = register_views(points_world, points_camera, confidence)
     return RecoveredCameras(intrinsics, world_from_camera, focal_ok, pose_ok)
@@ -49,7 +50,8 @@ def recover_focals(
 ) -> tuple[Float[Tensor, "*views"], Bool[Tensor, "*views"]]:
     """Focal length in pixels of each view by reweighted least squares (Weiszfeld) over all pixels.
 
-    Minimises sum |u - f q| with u the pixel coordinates from the image centre (W/2, H/2) and q = (x/z, y/z).
+    Minimises sum |u - f q| with u the pixel coordinates from (W/2, H/2), as the public code has it (half a pixel beside
+    the centre of the image, which the focal hardly notices), and q = (x/z, y/z).
 
     Returns:
         focal and ok; where ok is False (no pixel constrains it, or nothing finite and positive came out) focal is 1.

@@ -10,8 +10,9 @@ from torch import Tensor
 def fit_pinhole(points_camera: Float[Tensor, "*b h w 3"], *, centred: bool = False) -> Float[Tensor, "*b 3 3"]:
     """Intrinsics by least squares, u = focal * x / z + centre, axis by axis over all pixels.
 
-    Pixels that are not finite or not in front of the camera do not count. A view without two distinct rays per axis
-    gives a focal of 0, which callers can test for; its principal point is the image centre.
+    Pixels that are not finite or of no depth do not count; those behind the camera count as if they were before it. A
+    view without two distinct rays per axis gives a focal of 0, which callers can test for; its principal point is the
+    image centre.
 
     Args:
         points_camera: OpenCV axes; the scale does not matter.

@@ -14,7 +14,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pano3d.geometry.alignment import align_similarity, apply_transform, nearest_points, register_icp, scale_of
+from pano3d.geometry.alignment import (
+    align_similarity,
+    apply_transform,
+    is_nearly_a_line,
+    nearest_points,
+    register_icp,
+    scale_of,
+)
 from pano3d.metrics.counting import FloatArray, IntArray, densify, require_range, require_same_shape
 from pano3d.types import VOID, DataError, DegenerateError
 
@@ -129,8 +136,9 @@ def align_scene(
 ) -> SceneAlignment:
     """Similarity from camera centres (or from pixel-aligned points), then point-to-point ICP onto the surface.
 
-    Camera centres on a line, or fewer than three, have no unique similarity: then pixel-aligned points decide, and the
-    result says so. ICP sees at most `max_points` evenly chosen predicted points; `icp_distance` None leaves it out.
+    Camera centres on a line, or fewer than three, have no unique similarity, and nearly on a line, on either side, one
+    that noise decides: then pixel-aligned points are taken, and the result says so. ICP sees at most `max_points`
+    evenly chosen predicted points; `icp_distance` None leaves it out.
     """
     alignment: tuple[NDArray[np.float64], SceneAlignmentMethod] = np.eye(4), "none"
     usable = finite_pixels(prediction) & (truth.depth > 0)
@@ -138,8 +146,8 @@ def align_scene(
     candidates: list[tuple[SceneAlignmentMethod, FloatArray, FloatArray]] = [
         ("points", prediction.points_world.reshape(-1, 3)[chosen], true_points(truth).reshape(-1, 3)[chosen])
     ]
-    if method == "cameras":
-        centers = prediction.world_from_camera[:, :3, 3], truth.scan_from_camera[:, :3, 3]
+    centers = prediction.world_from_camera[:, :3, 3], truth.scan_from_camera[:, :3, 3]
+    if method == "cameras" and not any(is_nearly_a_line(each) for each in centers):
         candidates.insert(0, ("cameras", *centers))
     for name, source, target in candidates:
         try:

