@@ -275,7 +275,7 @@ def _start(words: Sequence[str], variables: Mapping[str, str]) -> subprocess.Pop
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m flows.deploy", description=__doc__)
     parser.add_argument("--port", type=int, default=4200, help="of the server, if one is started (default 4200)")
-    parser.add_argument("--devices", help="names, such as 0,1; by default every GPU, else one CPU")
+    parser.add_argument("--devices", help="names, such as 0,1; default: CUDA_VISIBLE_DEVICES or every GPU, else a CPU")
     parser.add_argument(
         "--silence",
         type=int,
