@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from flows.children import last_words
+from pano3d.processes import AGAIN
 from tests.project import ROOT, clone, environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -56,6 +57,8 @@ with open(folder / "visited.jsonl", "a") as log:
 """
 
 VARIANTS = ("joint", "frozen", "semantic_only")
+STOPPED = f"joint_finetune stopped at step 3 of 9; run it {AGAIN}"
+LOST = f"process 0 of 2: another process is gone; run the same command {AGAIN} from the last checkpoint"
 ON_DEVICE = ("geometry_init", "joint_finetune", "evaluate", "compare_confidence")
 
 
@@ -186,6 +189,16 @@ def test_a_variant_that_does_not_exist_is_refused_before_prefect_starts(tmp_path
         (
             "Running stage 'joint_finetune@pi3':\npano3d joint_finetune: memory ran out\nERROR: failed to reproduce "
             "'joint_finetune@pi3': failed to run: python -m pano3d ..., exited with 1\n",
+            "pano3d joint_finetune: memory ran out",
+            True,
+        ),
+        (f"pano3d joint_finetune: {STOPPED}\nERROR: failed to run: ..., exited with 143\n", STOPPED, False),
+        # Several processes: torchrun makes 1 of whatever it was.
+        (f"pano3d joint_finetune: {STOPPED}\n" * 2 + "ERROR: failed to run: ..., exited with 1\n", STOPPED, False),
+        (f"pano3d joint_finetune: {LOST}\nERROR: failed to run: ..., exited with 1\n", LOST, False),
+        (
+            f"pano3d joint_finetune: memory ran out\npano3d joint_finetune: {LOST}\nERROR: failed to run: ..., "
+            "exited with 1\n",
             "pano3d joint_finetune: memory ran out",
             True,
         ),
