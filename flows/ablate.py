@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ VARIANTS = tuple(sorted(path.stem for path in (ROOT / "params/ablation").glob("*
 BACKBONES = ("must3r", "pi3")
 # The second compares the variant's confidence with that of the model geometry_init left.
 SCORED_BY = ("evaluate", "compare_confidence")
+_NAME = re.compile("[A-Za-z0-9_][A-Za-z0-9_.-]*")
 PAPER = ("frozen", "joint", "geometry_only", "semantic_only", "encoder", "decoder")
 
 # Listed in the deployment's schema: the server refuses any other name before there is a flow run.
@@ -69,7 +71,7 @@ def ablate(
         variants: options of params/ablation.
         seeds: of joint_finetune; data and geometry_init are those of the project.
         profile, overrides: as in params/run.yaml, for all variants.
-        name: of the ablation in MLflow; by default the flow run's.
+        name: of the ablation in MLflow and of its folder; by default the flow run's.
         allow_dirty: run the last commit although the working tree differs from it.
         folder: the project.
 
@@ -77,12 +79,14 @@ def ablate(
         the folder of the table.
 
     Raises:
-        ValueError: a variant or backbone does not exist, or something is named twice.
+        ValueError: a variant or backbone does not exist, something is named twice, or `name` would not do for a folder.
         RuntimeError: variants failed; says which and why.
     """
     require_known("variant", variants, VARIANTS)
     require_known("backbone", backbones, BACKBONES)
     require_known("seed", seeds, seeds)
+    label = name or runtime.flow_run.name or "ablation"
+    require_name(label)
     project = Path(folder).resolve()
     commit = clean_commit(project, allow_dirty)
     names = devices()
@@ -120,7 +124,7 @@ def ablate(
         else:
             failure = future.state.message or str(future.state.name)
         runs.append({"variant": variant, "backbone": backbone, "seed": seed, "metrics": metrics, "failure": failure})
-    output = project / "work" / "ablations" / "tables" / (name or runtime.flow_run.name or "ablation")
+    output = project / "work" / "ablations" / "tables" / label
     return report(runs, output, project)
 
 
@@ -131,7 +135,7 @@ def report(runs: list[dict[str, Any]], output: Path, project: Path) -> str:
         RuntimeError: runs failed.
     """
     output.mkdir(parents=True, exist_ok=True)
-    path = output.with_suffix(".json")
+    path = output.with_name(f"{output.name}.json")
     path.write_text(json.dumps(runs, indent=1), encoding="utf-8")
     run_child(
         [PYTHON, "-m", "pano3d", "ablation-table", str(path), "--output", str(output), "--name", output.name], project
@@ -164,6 +168,19 @@ def require_known(what: str, given: Sequence[Any], known: Sequence[Any]) -> None
     if unknown or not given or len(set(given)) != len(given):
         raise ValueError(
             f"ablate: expected each {what} once, out of {', '.join(map(str, known))}; got {', '.join(map(str, given))}"
+        )
+
+
+def require_name(name: str) -> None:
+    """Refuse a name that would leave its folder, or break MLflow's search or a command line once all is trained.
+
+    Raises:
+        ValueError: says what may stand in it.
+    """
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            "ablate: expected a name of letters, digits, '_', '.' and '-' that begins with neither '.' nor '-'; "
+            f"got {name!r}; give another one"
         )
 
 

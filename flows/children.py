@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pano3d.processes import die_with_parent
+from pano3d.processes import AGAIN, die_with_parent
 
 _OURS = re.compile(r"pano3d [a-z_-]+: ")
+_FAILED = re.compile(r"exited with 1\b")  # and not 143
 
 GRACE = 60.0  # seconds between asking a child to stop and stopping it: training writes a checkpoint
 
@@ -71,12 +72,14 @@ def last_words(said: str) -> tuple[str, bool]:
     """Why a command failed, from what it printed, and whether a second attempt would fail alike.
 
     Our commands end with one line "pano3d STAGE: ..." and exit code 1 when there is something to mend; anything else
-    (a signal, no memory, a lost server) may pass.
+    (a signal, no memory, a lost server) may pass. So may a lost process of several, although torchrun then ends with 1:
+    those that are left say what to do. The one that met a mistake says what to mend beside them.
     """
     lines = [line.strip() for line in said.replace("\r", "\n").splitlines() if line.strip()]
     ours = [line for line in lines if _OURS.match(line)]
-    is_final = bool(ours) and "exited with 1" in said
-    return (ours or lines or ["it printed nothing"])[-1], is_final
+    to_mend = [line for line in ours if AGAIN not in line]
+    is_final = bool(to_mend) and bool(_FAILED.search(said))
+    return (to_mend or ours or lines or ["it printed nothing"])[-1], is_final
 
 
 def is_worth_retrying(task: Any, task_run: Any, state: Any) -> bool:

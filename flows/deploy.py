@@ -69,7 +69,13 @@ def deploy(names: Sequence[str], silence: int = SILENCE) -> list[str]:
     for name, entrypoint in DEPLOYED.items():
         found: Any = flow.from_source(source=str(ROOT), entrypoint=entrypoint)
         deployed[f"{name}/{POOL}"] = found.deploy(
-            name=POOL, work_pool_name=POOL, build=False, push=False, print_next_steps=False
+            name=POOL,
+            work_pool_name=POOL,
+            # Here, not in a worker of ours: whichever worker takes a run, its signs of life are awaited.
+            job_variables={"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT)}},
+            build=False,
+            push=False,
+            print_next_steps=False,
         )
     run_silent_again(list(deployed.values()), silence)
     end_cancelled(list(deployed.values()), silence)
@@ -224,7 +230,7 @@ def start_server(port: int) -> subprocess.Popen[bytes]:
 
 def start_worker(names: Sequence[str], name: str = "pano3d") -> subprocess.Popen[bytes]:
     """A worker of the pool. It may hold more runs than there are devices: runs take a slot when they compute."""
-    variables = {"PANO3D_DEVICES": ",".join(names), "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT)}
+    variables = {"PANO3D_DEVICES": ",".join(names)}
     limit = str(2 * len(names) + 2)
     command = [
         "-m",
@@ -269,7 +275,7 @@ def _start(words: Sequence[str], variables: Mapping[str, str]) -> subprocess.Pop
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m flows.deploy", description=__doc__)
     parser.add_argument("--port", type=int, default=4200, help="of the server, if one is started (default 4200)")
-    parser.add_argument("--devices", help="names, such as 0,1; by default every GPU, else one CPU")
+    parser.add_argument("--devices", help="names, such as 0,1; default: CUDA_VISIBLE_DEVICES or every GPU, else a CPU")
     parser.add_argument(
         "--silence",
         type=int,

@@ -8,13 +8,14 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from itertools import combinations
+from itertools import combinations, takewhile
 
 from prefect.client.orchestration import get_client
 from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectAlreadyExists
 
 CPU = "cpu"
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 LEASE = 60.0  # seconds: how long a slot stays taken after its holder was killed
 _PATIENCE = 1.0  # seconds to wait at one busy device before asking the next
 
@@ -29,10 +30,15 @@ logging.getLogger("prefect._internal.concurrency").addFilter(_is_no_busy_slot)
 
 
 def devices() -> tuple[str, ...]:
-    """PANO3D_DEVICES ("0,1"), or the GPUs the driver lists, or "cpu" alone. Several names may stand for one CPU."""
+    """PANO3D_DEVICES ("0,1"), or those CUDA_VISIBLE_DEVICES leaves, or the GPUs the driver lists; "cpu" where there are
+    none. Several names may stand for one CPU."""
     named = os.environ.get("PANO3D_DEVICES")
     if named:
-        return tuple(name.strip() for name in named.split(",") if name.strip())
+        return _names(named)
+    visible = os.environ.get(VISIBLE)
+    if visible is not None:
+        # CUDA itself stops reading at a number that is none, which is how -1 hides all.
+        return tuple(takewhile(lambda name: name != "-1", _names(visible))) or (CPU,)
     try:
         listed = subprocess.run(
             ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"], capture_output=True, text=True, check=True
@@ -68,8 +74,11 @@ def take_devices(names: Sequence[str], count: int = 1) -> Iterator[tuple[str, ..
 
 def variables_of(taken: Sequence[str]) -> dict[str, str]:
     """What a child process must know to use these devices and no others, one process on each."""
-    shown = {} if CPU in taken else {"CUDA_VISIBLE_DEVICES": ",".join(taken)}
-    return shown | {"PANO3D_PROCESSES": str(len(taken))}
+    variables = {"PANO3D_PROCESSES": str(len(taken)), VISIBLE: "" if CPU in taken else ",".join(taken)}
+    # nvidia-smi counts GPUs by bus, CUDA from the fastest on. Where CUDA_VISIBLE_DEVICES is set, its owner chose how.
+    if CPU not in taken and VISIBLE not in os.environ:
+        variables["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+    return variables
 
 
 def _wait(names: Sequence[str], count: int, held: ExitStack) -> tuple[str, ...]:
@@ -90,6 +99,10 @@ def _wait(names: Sequence[str], count: int, held: ExitStack) -> tuple[str, ...]:
                 continue
             return taken
         time.sleep(_PATIENCE)
+
+
+def _names(listed: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in listed.split(",") if name.strip())
 
 
 def _limit(name: str) -> str:

@@ -17,6 +17,10 @@ from typing import NoReturn
 TERMINATED = 143
 """Exit code of a command that SIGTERM ended in good order."""
 
+AGAIN = "again to go on"
+"""In the message of a training that was stopped or lost a process: there is nothing to mend. Its exit code does not say
+so where torchrun stands between, which ends with 1 whatever it was."""
+
 MANY_FILES = 65536
 """Open ones that a process with loader workers asks for."""
 

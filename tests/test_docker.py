@@ -11,6 +11,7 @@ from unittest import mock
 import pytest
 import yaml
 
+from flows.deploy import HEARTBEAT
 from pano3d import processes
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -153,6 +154,11 @@ def test_the_worker_has_a_gpu_and_shared_memory(services):
     assert worker["shm_size"]
     assert {"--pool=gpu", "--type=process"} <= set(worker["command"])
     assert worker["build"]["target"] == "cuda"
+
+
+def test_the_workers_runs_give_signs_of_life_as_often_as_is_awaited(services):
+    """Also those of a deployment that `prefect deploy` made anew, which does not ask for them."""
+    assert services["worker"]["environment"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == str(HEARTBEAT)
 
 
 def test_what_must_last_lies_in_named_volumes(compose, services):

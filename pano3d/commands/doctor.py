@@ -140,15 +140,16 @@ def _tracking() -> Finding:
     address = store.address()
     if address.startswith("http"):
         return _server("MLflow", f"{address.rstrip('/')}/health", "MLFLOW_TRACKING_URI")
-    return Finding("MLflow", "ok", f"{address}, no server needed")
+    return Finding("MLflow", "ok", f"{store.masked(address)}, no server needed")
 
 
 def _server(name: str, url: str, variable: str, fetch: Callable[..., object] = urllib.request.urlopen) -> Finding:
     try:
         fetch(url, timeout=PATIENCE)
     except (OSError, ValueError) as error:
-        return Finding(name, "wrong", f"{url}: {error}", f"start the server (docker/README.md), or unset {variable}")
-    return Finding(name, "ok", url)
+        remedy = f"start the server (docker/README.md), or unset {variable}"
+        return Finding(name, "wrong", store.masked(f"{url}: {error}"), remedy)
+    return Finding(name, "ok", store.masked(url))
 
 
 def _dataset_roots() -> Iterator[Finding]:

@@ -56,7 +56,8 @@ def where_to_look(place: Layout) -> list[str]:
     names = ", ".join(f"pano3d-{backbone}" for backbone in place.backbones())
     lines = [f"report             {place.report()}"]
     if store.is_on():
+        address = store.masked(store.address())
         # Without its job runner the server is two processes instead of nine.
-        server = f"MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --backend-store-uri {store.address()}"
+        server = f"MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --backend-store-uri {address}"
         lines += [f"runs               {server}", f"registered models  {names} (alias challenger)"]
     return lines

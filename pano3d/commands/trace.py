@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pano3d.commands.promote import require_tracking
+from pano3d.tracking.store import masked
 
 if TYPE_CHECKING:
     from pano3d.tracking.lineage import Lineage
@@ -67,7 +68,7 @@ def restore(found: Lineage) -> list[str]:
     uri = f"models:/{found.name}/{found.number}"
     lines = [
         f"git worktree add --detach {place} {commit}",
-        f"export MLFLOW_TRACKING_URI={found.address}",
+        f"export MLFLOW_TRACKING_URI={masked(found.address)}",
         f"python -m pano3d trace {uri} --fetch {place}" + " " * 4 + f"# its {' and '.join(found.files)}",
         f"cd {place}",
     ]

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pano3d.tracking import processes
+from pano3d.tracking.store import masked
 
 _logger = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ class Outbox:
     """Messages of one run. `post` never fails for want of a store and never waits long for one."""
 
     def __init__(self, client: Any, uri: str, run_id: str, folder: Path) -> None:
-        self._client, self._uri, self._run_id, self._folder = client, uri, run_id, folder
+        self._client, self._uri, self._run_id, self._folder = client, masked(uri), run_id, folder
         self._pause, self._retry_at = FIRST_PAUSE, 0.0
 
     @property
@@ -93,7 +94,7 @@ class Outbox:
         except (MlflowException, OSError) as error:
             if is_outage(error):
                 return False
-            _logger.warning("tracking: %s not recorded: %s", do, str(error).splitlines()[0])
+            _logger.warning("tracking: %s not recorded: %s", do, masked(str(error).splitlines()[0]))
         return True
 
     def _keep(self, do: str, message: dict[str, Any]) -> None:
@@ -131,7 +132,7 @@ def deliver_abandoned(client: Any, uri: str, root: Path) -> int:
         except (ValueError, IndexError):  # killed while it wrote the very first line
             shutil.rmtree(journal.parent)
             continue
-        if head["uri"] == uri and not processes.is_alive(head):
+        if head["uri"] == masked(uri) and not processes.is_alive(head):
             done += Outbox(client, uri, head["run_id"], journal.parent).deliver(now=True)
     return done
 

@@ -325,8 +325,10 @@ def _resume(opened: store.Store, run_id: str) -> bool:
     from mlflow.exceptions import MlflowException
 
     try:
-        opened.client.get_run(run_id)
+        is_there = opened.client.get_run(run_id).info.lifecycle_stage == "active"  # else deleted: it takes nothing
     except MlflowException:
+        is_there = False
+    if not is_there:
         _logger.warning("tracking: run %s of the interrupted training is gone; starting a new one", run_id)
         return False
     for name, value in processes.this_process().items():

@@ -122,14 +122,14 @@ def _lock_in_database(uri: str) -> Iterator[None]:
 
 def _unreachable(uri: str, error: Exception) -> TrackingError:
     return TrackingError(
-        f"opening the tracking store {_shown(uri)}: {str(error).splitlines()[0]}; start the server, correct "
+        f"{masked(f'opening the tracking store {uri}: {str(error).splitlines()[0]}')}; start the server, correct "
         "MLFLOW_TRACKING_URI, or set PANO3D_TRACKING=off to run without"
     )
 
 
-def _shown(uri: str) -> str:
-    """An address without its password."""
-    return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", uri)
+def masked(text: str) -> str:
+    """An address, or a text with addresses, without their passwords: what may be printed or left on disk."""
+    return re.sub(r"(://[^/@:\s]*):[^/@\s]*@", r"\1:***@", text)
 
 
 def _connect(uri: str, database: Path | None) -> tuple[Any, str, str]:

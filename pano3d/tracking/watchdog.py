@@ -20,10 +20,11 @@ def start(uri: str, run_id: str) -> subprocess.Popen[bytes]:
     """Watch over this process. Kill what is returned when the run has been ended in good order."""
     above = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, (above, os.environ.get("PYTHONPATH"))))
-    # Of a session of its own: what ends this process with its group must not end the witness.
+    # Of a session of its own: what ends this process with its group must not end the witness. The address may hold a
+    # password, and every user of the machine can read a command line.
     return subprocess.Popen(
-        [sys.executable, "-P", __file__, str(os.getpid()), uri, run_id],
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        [sys.executable, "-P", __file__, str(os.getpid()), run_id],
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "MLFLOW_TRACKING_URI": uri},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -31,7 +32,7 @@ def start(uri: str, run_id: str) -> subprocess.Popen[bytes]:
     )
 
 
-def _main(parent: int, uri: str, run_id: str) -> None:
+def _main(parent: int, run_id: str) -> None:
     while os.getppid() == parent:
         time.sleep(INTERVAL)
     from pano3d.tracking import runs, store
@@ -39,7 +40,6 @@ def _main(parent: int, uri: str, run_id: str) -> None:
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
-            os.environ["MLFLOW_TRACKING_URI"] = uri
             opened = store.open_store()
             with opened.lock():
                 runs.deliver_abandoned(opened)
@@ -54,4 +54,4 @@ def _main(parent: int, uri: str, run_id: str) -> None:
 
 
 if __name__ == "__main__":
-    _main(int(sys.argv[1]), *sys.argv[2:4])
+    _main(int(sys.argv[1]), sys.argv[2])

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, distributed
 
+from pano3d.processes import AGAIN
 from pano3d.types import ConfigError, TrainingError
 
 _BUCKET = 1 << 24  # elements sent at once: 64 MiB of float32
@@ -76,9 +77,10 @@ class Processes:
         try:
             distributed.all_reduce(total, operation)
         except RuntimeError as error:
+            reason = " ".join(str(error).split())  # NCCL gives several lines
             raise TrainingError(
-                f"process {self.rank} of {self.count}: another process of this training is gone ({error}); run the "
-                "same command again to go on from the last checkpoint"
+                f"process {self.rank} of {self.count}: another process of this training is gone ({reason}); run the "
+                f"same command {AGAIN} from the last checkpoint"
             ) from error
         return total
 

@@ -41,6 +41,11 @@ def test_a_folder_that_is_missing_or_closed_is_a_finding(tmp_path: Path, monkeyp
     assert "chmod u+w" in of_folder(tmp_path).remedy
 
 
+def test_a_password_in_the_address_is_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://anna:secret@host/mlflow")
+    assert findings()["MLflow"].detail == "postgresql://anna:***@host/mlflow, no server needed"
+
+
 def test_what_is_broken_is_found_with_its_cure(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,8 +12,10 @@ import pytest
 import yaml
 
 from pano3d import cli, config
+from pano3d.commands.trace import restore
 from pano3d.metrics.scene_scores import SceneScores
 from pano3d.tracking import provenance, store
+from pano3d.tracking.lineage import Lineage
 from tests.commands.project import write
 from tests.commands.test_register import trained
 from tests.project import ROOT, call, commit
@@ -145,6 +147,11 @@ def test_a_version_is_traced_from_a_fresh_clone(
     (fresh / "dvc.lock").unlink()
     assert cli.main(["trace", "models:/pano3d-pi3/1", "--fetch", str(fresh)]) == 0
     assert (fresh / "dvc.lock").read_text() == lock
+
+
+def test_a_password_of_the_store_is_not_printed() -> None:
+    found = Lineage("pano3d-pi3", "1", "r", {"git.sha": "a" * 40}, {}, {}, (), "postgresql://anna:secret@host/mlflow")
+    assert "export MLFLOW_TRACKING_URI=postgresql://anna:***@host/mlflow" in restore(found)
 
 
 def test_the_project_moves_and_its_champion_with_it(

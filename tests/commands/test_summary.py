@@ -32,6 +32,16 @@ def test_the_table_and_where_to_look(
     assert f"{tmp_path}/reports/rooms/report/index.html" in printed
 
 
+def test_a_password_in_the_address_is_not_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(reproduction(tmp_path))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://anna:secret@host/mlflow")
+    monkeypatch.setenv("PANO3D_TRACKING", "on")
+    assert cli.main(["summary"]) == 0
+    assert "--backend-store-uri postgresql://anna:***@host/mlflow" in capsys.readouterr().out
+
+
 def test_no_results_say_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,10 +8,14 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
-from flows.children import last_words
+from flows.ablate import ablate as flow
+from flows.ablate import report
+from flows.children import ChildFailedError, last_words
+from pano3d.processes import AGAIN
 from tests.project import ROOT, clone, environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -56,6 +60,8 @@ with open(folder / "visited.jsonl", "a") as log:
 """
 
 VARIANTS = ("joint", "frozen", "semantic_only")
+STOPPED = f"joint_finetune stopped at step 3 of 9; run it {AGAIN}"
+LOST = f"process 0 of 2: another process is gone; run the same command {AGAIN} from the last checkpoint"
 ON_DEVICE = ("geometry_init", "joint_finetune", "evaluate", "compare_confidence")
 
 
@@ -180,12 +186,39 @@ def test_a_variant_that_does_not_exist_is_refused_before_prefect_starts(tmp_path
     assert "geometry_weight_20" in done.stderr
 
 
+@pytest.mark.parametrize("name", ["a'b", "../b", ".b", "..", "a/b", "-b", "a b", "a\n"])
+def test_a_name_that_is_no_folder_is_refused_before_anything_runs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flows.ablate.clean_commit", lambda *_: pytest.fail("it went on"))
+    with pytest.raises(ValueError, match=r"expected a name of letters, digits, .* got") as caught:
+        flow.fn(name=name)
+    assert repr(name) in str(caught.value)
+
+
+def test_a_name_with_dots_keeps_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """rooms.1 and rooms.2 are two ablations, with a file each."""
+    monkeypatch.setattr("flows.ablate.run_child", Mock(side_effect=ChildFailedError("no table")))
+    for name in ("rooms.1", "rooms.2"):
+        with pytest.raises(ChildFailedError):
+            report([], tmp_path / name, tmp_path)
+    assert sorted(path.name for path in tmp_path.glob("*.json")) == ["rooms.1.json", "rooms.2.json"]
+
+
 @pytest.mark.parametrize(
     ("said", "reason", "is_final"),
     [
         (
             "Running stage 'joint_finetune@pi3':\npano3d joint_finetune: memory ran out\nERROR: failed to reproduce "
             "'joint_finetune@pi3': failed to run: python -m pano3d ..., exited with 1\n",
+            "pano3d joint_finetune: memory ran out",
+            True,
+        ),
+        (f"pano3d joint_finetune: {STOPPED}\nERROR: failed to run: ..., exited with 143\n", STOPPED, False),
+        # Several processes: torchrun makes 1 of whatever it was.
+        (f"pano3d joint_finetune: {STOPPED}\n" * 2 + "ERROR: failed to run: ..., exited with 1\n", STOPPED, False),
+        (f"pano3d joint_finetune: {LOST}\nERROR: failed to run: ..., exited with 1\n", LOST, False),
+        (
+            f"pano3d joint_finetune: memory ran out\npano3d joint_finetune: {LOST}\nERROR: failed to run: ..., "
+            "exited with 1\n",
             "pano3d joint_finetune: memory ran out",
             True,
         ),

@@ -33,7 +33,7 @@ exit_on_sigterm()
 if stage == "geometry_init":
     device = os.environ["CUDA_VISIBLE_DEVICES"]
     path = pathlib.Path(os.environ["DEPLOY_LOG"]) / f"training-{os.getpid()}"
-    path.write_text(device)
+    path.write_text(f"{device} {os.environ.get('PREFECT_FLOWS_HEARTBEAT_FREQUENCY')}")
     time.sleep(600)
 options = dict(zip(sys.argv[3::2], sys.argv[4::2]))
 target = pathlib.Path(options["--output"])
@@ -174,7 +174,8 @@ def test_cancelling_stops_the_training_process(served: Served) -> None:
     served.train("must3r")
     until(served.training, 240, "training starts")
     process = psutil.Process(served.training()[0])
-    assert (served.log / f"training-{process.pid}").read_text() == "0"
+    # The device, and the seconds between signs of life: from the deployment, since any worker may take the run.
+    assert (served.log / f"training-{process.pid}").read_text() == "0 30"
     run = served.api("[str(r.id) for r in client.read_flow_runs()]")
     assert served.call("flow-run", "cancel", run[0]).returncode == 0  # type: ignore[index]
     until(lambda: not is_alive(process.pid), 180, "training is gone")

@@ -11,9 +11,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import matplotlib as mpl
 import pandas as pd
+import psutil
 import pytest
 from matplotlib.figure import Figure
 
@@ -198,6 +200,25 @@ def test_a_killed_process_leaves_no_running_run(opened: store.Store) -> None:
             break
         time.sleep(0.5)
     assert ends == ["KILLED", "KILLED"]
+
+
+def test_the_address_of_the_store_stands_in_no_command_line(opened: store.Store) -> None:
+    """It may hold a password, and a watchdog lives as long as its run."""
+    with tracking.run("evaluate", PARAMS) as run:
+        (words,) = [one.cmdline() for one in psutil.Process().children() if str(run.run_id) in one.cmdline()]
+    assert not [word for word in words if opened.uri in word]
+
+
+def test_a_password_of_the_store_is_neither_told_nor_left_on_disk(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, away = "postgresql://anna:secret@nowhere/mlflow", Mock(**{"set_terminated.side_effect": ConnectionError})
+    with caplog.at_level(logging.WARNING):
+        outbox.Outbox(away, address, "run", tmp_path / "run").post("end", status="KILLED")
+    assert "postgresql://anna:***@nowhere/mlflow does not answer" in caplog.text
+    assert "secret" not in (tmp_path / "run" / outbox.JOURNAL).read_text()
+    monkeypatch.setattr(outbox.processes, "is_alive", lambda tags: False)
+    assert outbox.deliver_abandoned(Mock(), address, tmp_path) == 1  # the next process knows the store again
 
 
 def test_a_run_that_was_taken_over_is_not_ended(opened: store.Store) -> None:

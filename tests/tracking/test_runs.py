@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import os
 import subprocess
@@ -145,10 +146,17 @@ def test_an_interrupted_run_goes_on(opened: store.Store) -> None:
     assert [one.value for one in opened.client.get_metric_history(first.run_id, "loss")] == [2.0, 1.0]
 
 
-def test_a_lost_run_is_replaced(opened: store.Store) -> None:
-    with tracking.run("geometry_init", PARAMS, run_id="0" * 32) as run:
+@pytest.mark.parametrize("was_deleted", [False, True], ids=["never there", "deleted"])
+def test_a_lost_run_is_replaced(opened: store.Store, caplog: pytest.LogCaptureFixture, was_deleted: bool) -> None:
+    lost = "0" * 32
+    if was_deleted:  # MLflow still finds it, in its trash
+        with tracking.run("geometry_init", PARAMS) as first:
+            lost = str(first.run_id)
+        opened.client.delete_run(lost)
+    with caplog.at_level(logging.WARNING), tracking.run("geometry_init", PARAMS, run_id=lost) as run:
         pass
-    assert run.run_id != "0" * 32
+    assert run.run_id != lost
+    assert f"run {lost} of the interrupted training is gone" in caplog.text
     assert fetch(opened, run).data.params["seed"] == "7"
 
 

@@ -93,6 +93,17 @@ def test_an_unreachable_server_is_an_error_of_the_user(project: Path, monkeypatc
         pass
 
 
+def test_a_password_in_the_address_is_not_told(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither in ours nor in what MLflow says of the address it could not reach."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://anna:secret@127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(tracking.TrackingError) as caught:
+        store.open_store()
+    assert "secret" not in str(caught.value)
+    assert "http://anna:***@127.0.0.1:9" in str(caught.value)
+    assert store.masked("sqlite:////home/anna/a:b@c/mlflow.db") == "sqlite:////home/anna/a:b@c/mlflow.db"
+
+
 def test_the_switch_is_read_strictly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PANO3D_TRACKING", "no")
     with pytest.raises(tracking.TrackingError, match="expected on or off"):

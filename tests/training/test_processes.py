@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from pano3d.processes import AGAIN
 from pano3d.training.loop import train
-from pano3d.training.processes import spread_over_processes
-from pano3d.types import ConfigError
+from pano3d.training.processes import Processes, spread_over_processes
+from pano3d.types import ConfigError, TrainingError
 
 from . import small
 
@@ -95,6 +96,15 @@ def test_a_killed_process_ends_the_job_and_the_next_start_goes_on(archives, tmp_
     assert again.returncode == 0, again.stderr[-3000:]
     _, rows = alone(archives, tmp_path)
     same_curve(rows, json.loads((tmp_path / "history.json").read_text()))
+
+
+def test_a_lost_process_is_told_in_one_line_that_says_to_go_on(monkeypatch):
+    def fail(values, operation):
+        raise RuntimeError("NCCL error\nLast error: socket closed")
+
+    monkeypatch.setattr(torch.distributed, "all_reduce", fail)
+    with pytest.raises(TrainingError, match=rf"gone \(NCCL error Last error: socket closed\); .* {AGAIN}"):
+        Processes(0, 2, torch.device("cpu")).sum(torch.zeros(1))
 
 
 @pytest.mark.parametrize("backbone", ["must3r", "pi3"])
