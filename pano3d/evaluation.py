@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context
 from multiprocessing.queues import Queue
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -44,7 +44,7 @@ class EvaluationConfig:
     draws them. workers: processes on the CPU, 0 = one per core; where there are GPUs, each has one. examples: scenes
     whose predictions are kept for pictures. scene: how masks become segments."""
 
-    split: str
+    split: Literal["train", "validation", "test"]
     views: int
     workers: int
     examples: int

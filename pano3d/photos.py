@@ -114,35 +114,41 @@ def read_photos(
 
     Args:
         width, height: what the network was trained on; exchanged for portraits.
-        maximum: at most so many views, evenly spread over `paths`.
+        maximum: at most so many views, evenly spread over `paths`; in place of one that cannot be used the nearest that
+            was not looked at yet.
         on_done: called after each file.
 
     Raises:
         DataError: not one of them can be used; the message gives the first reasons.
     """
-    chosen = [paths[index] for index in spread(len(paths), maximum or len(paths))]
-    notes = []
-    if len(chosen) < len(paths):
-        notes.append(f"{len(paths)} photos, {len(chosen)} of them used, evenly spread; more with a larger view budget")
+    chosen = spread(len(paths), maximum or len(paths))
+    untried = sorted(set(range(len(paths))) - set(chosen))
+    enough = 2 * len(chosen)  # of a folder where most files are of no use, not all are read
     left_out: dict[str, str] = {}
-    upright: list[tuple[Path, NDArray[np.uint8], tuple[int, int]]] = []
+    usable: dict[int, tuple[Path, NDArray[np.uint8], tuple[int, int]]] = {}
     seen: dict[bytes, Path] = {}
-    for path in chosen:
+    for index in chosen:  # which grows
+        path = paths[index]
         try:
             image, size = read_photo(path, max(width, height))
-        except DataError as error:
-            left_out[str(path)] = str(error)
-        else:
             digest = hashlib.sha256(image.tobytes() + repr(image.shape).encode()).digest()
             if digest in seen:
-                left_out[str(path)] = f"the same picture as {seen[digest].name}"
-            else:
-                seen[digest] = path
-                upright.append((path, image, size))
+                raise DataError(f"the same picture as {seen[digest].name}")
+        except DataError as error:
+            left_out[str(path)] = str(error)
+            if untried and len(chosen) < enough:
+                chosen.append(untried.pop(int(np.abs(np.array(untried) - index).argmin())))
+        else:
+            seen[digest] = path
+            usable[index] = (path, image, size)
         on_done()
-    if not upright:
+    if not usable:
         reasons = "; ".join(f"{Path(path).name}: {reason}" for path, reason in list(left_out.items())[:3])
         raise DataError(f"reading photos: none of {len(chosen)} files can be used ({reasons})")
+    upright = [usable[index] for index in sorted(usable)]
+    notes = []
+    if untried:
+        notes.append(f"{len(paths)} photos, {len(upright)} of them used, evenly spread; more with a larger view budget")
     portraits = sum(size[1] > size[0] for _, _, size in upright)
     if portraits * 2 > len(upright):
         width, height = height, width
@@ -152,7 +158,7 @@ def read_photos(
     fitted = [fit_image(image, size, width, height) for _, image, size in upright]
     return Photos(
         colors=np.stack([image for image, _ in fitted]),
-        names=_different([path.stem for path, _, _ in upright]),
+        names=different_names([path.stem for path, _, _ in upright]),
         crops=tuple(crop for _, crop in fitted),
         left_out=left_out,
         notes=(*notes, *_remarks(len(upright))),
@@ -195,6 +201,8 @@ def read_photo(path: Path, wanted_side: int) -> tuple[NDArray[np.uint8], tuple[i
 
 
 def _rgb(image: Image.Image) -> NDArray[np.uint8]:
+    if image.mode == "F":
+        raise DataError("its pixels are floating-point numbers of unknown range; export it with 8 or 16 bits")
     if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip
         grey = np.clip(np.asarray(image, np.int64) >> 8, 0, 255).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
@@ -218,7 +226,7 @@ def fit_image(
     return np.asarray(cv2.resize(part, (width, height), interpolation=way), np.uint8), crop
 
 
-def _different(names: Sequence[str]) -> tuple[str, ...]:
+def different_names(names: Sequence[str]) -> tuple[str, ...]:
     """Names fit for files and all different: a repeated one gets a number."""
     taken: list[str] = []
     for name in names:

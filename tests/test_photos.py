@@ -104,6 +104,19 @@ def test_thousands_of_photos_are_thinned_before_they_are_read(tmp_path: Path) ->
     assert spread(5000, 4) == [0, 1666, 3333, 4999]
 
 
+def test_the_nearest_photo_takes_the_place_of_one_that_is_of_no_use(tmp_path: Path) -> None:
+    source = write_photos(tmp_path, 9)
+    (source / "photo_1.jpg").write_text("no")
+    (source / "photo_9.jpg").write_bytes((source / "photo_5.jpg").read_bytes())
+    photos = read_photos(find_photos([source]), 48, 32, maximum=3)
+    assert photos.names == ("photo_2", "photo_5", "photo_8")
+    assert [Path(path).name for path in photos.left_out] == ["photo_1.jpg", "photo_9.jpg"]
+    for number in range(2, 10):
+        (source / f"photo_{number}.jpg").write_text("no")
+    with pytest.raises(DataError, match="none of 4 files"):
+        read_photos(find_photos([source]), 48, 32, maximum=2)
+
+
 def test_files_come_in_the_order_a_person_counts(tmp_path: Path) -> None:
     write_photos(tmp_path, 11)
     assert [path.stem for path in find_photos([tmp_path])] == [f"photo_{number}" for number in range(1, 12)]
@@ -123,6 +136,12 @@ def test_16_bit_and_transparent_photos_are_read(tmp_path: Path) -> None:
     Image.new("RGBA", (64, 48), (10, 20, 30, 0)).save(tmp_path / "clear.png")
     assert read_photo(tmp_path / "grey.png", 64)[0][0, 0].tolist() == [156, 156, 156]  # 40000 / 256
     assert read_photo(tmp_path / "clear.png", 64)[0][0, 0].tolist() == [10, 20, 30]
+
+
+def test_floating_point_pixels_are_not_taken_for_black(tmp_path: Path) -> None:
+    Image.fromarray(np.full((48, 64), 0.5, np.float32)).save(tmp_path / "float.tif")
+    with pytest.raises(DataError, match="floating-point numbers of unknown range"):
+        read_photo(tmp_path / "float.tif", 64)
 
 
 def test_a_crop_carries_pixels_and_intrinsics() -> None:

@@ -207,8 +207,8 @@ def _load(path: Path) -> dict[str, Any]:
         raise WeightsError(f"reading {path}: no such file") from error
     except UnpicklingError as error:
         raise WeightsError(
-            f"reading {path}: it is damaged, or would have to execute code to be read ({_first_line(error)}); compare "
-            "its size and MD5 with the published ones"
+            f"reading {path}: {path.stat().st_size} bytes that are damaged, or would have to execute code to be read, "
+            "which is refused; compare size and MD5 with the published ones, and download it again"
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise WeightsError(

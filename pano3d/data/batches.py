@@ -53,7 +53,7 @@ class LoaderConfig:
     cache_gib: float = 2.0
 
     def __post_init__(self) -> None:
-        if not self.views or any(v < 1 or self.images_per_batch % v for v in self.views):
+        if self.images_per_batch < 1 or not self.views or any(v < 1 or self.images_per_batch % v for v in self.views):
             raise ConfigError(
                 f"loader.views is {self.views}; expected positive divisors of loader.images_per_batch = "
                 f"{self.images_per_batch}"

@@ -68,7 +68,12 @@ def run(params: Path, output: Path) -> None:
         unread = value.keys() - composed[backbone].keys() - {"backbones"}
         if unread:
             raise ConfigError(f"{params}: nothing reads {', '.join(sorted(unread))}; put it under one of {SECTIONS}")
-        check(composed[backbone], f"{params} for backbone {backbone} ({preset})")
+        where = f"{params} for backbone {backbone} ({preset})"
+        check(composed[backbone], where)
+        if composed[backbone]["backbone"]["name"] != backbone:
+            raise ConfigError(
+                f"{where}: that preset is a {composed[backbone]['backbone']['name']}; expected a {backbone}"
+            )
     # Names the reproduction: the same for both backbones, so that all their runs find one parent.
     name = config.digest(composed)
     for backbone, value in composed.items():
@@ -93,8 +98,9 @@ def chosen_presets(params: Path, selection: Selection) -> dict[str, str]:
 
 def check(composed: dict[str, Any], where: str) -> None:
     """Fill every section's dataclass once, for the sake of its checks."""
-    if isinstance(composed["seed"], bool) or not isinstance(composed["seed"], int):
-        raise ConfigError(f"{where}: seed: expected int, found {composed['seed']!r}")
+    seed = composed["seed"]
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise ConfigError(f"{where}: seed: expected a whole number from 0 on, found {seed!r}")
     for section, schema in schemas().items():
         try:
             config.load(composed[section], schema)

@@ -96,8 +96,9 @@ class Payload:
 
 def test_code_in_a_checkpoint_is_not_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(WeightsError, match="execute code"):
+    with pytest.raises(WeightsError, match="execute code") as refusal:
         read_must3r_checkpoint(save(tmp_path / "a.pth", extra=Payload()))
+    assert "weights_only" not in str(refusal.value), "nobody is told how to run it all the same"
     spelled = argparse.Namespace(encoder="Dust3rEncoder(depth=__import__('os').mkdir('executed'))", decoder=DECODER)
     with pytest.raises(WeightsError, match="not a plain value"):
         read_must3r_checkpoint(save(tmp_path / "b.pth", args=spelled))
