@@ -61,6 +61,9 @@ def torch_after(project: Path, **named: str) -> str:
 @pytest.mark.parametrize("first", [{}, {"TORCH": "cpu"}])
 def test_the_other_build_of_torch_comes_when_it_is_asked_for_and_stays(project: Path, first: dict[str, str]) -> None:
     assert torch_after(project, **first) == "2.13.0+cpu"
+    calls = (project / "calls").read_text()
+    assert torch_after(project) == "2.13.0+cpu"
+    assert (project / "calls").read_text() == calls  # a second call returns at once
     assert torch_after(project, TORCH="cuda") == "2.13.0"
     calls = (project / "calls").read_text()
     assert torch_after(project) == torch_after(project, TORCH="cuda") == "2.13.0"
