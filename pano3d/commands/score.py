@@ -87,7 +87,7 @@ def main(args: argparse.Namespace) -> int:
     """Score every archive, print the totals."""
     if not 0 <= args.flatten <= 1:
         raise ConfigError(f"--flatten {args.flatten}: expected a share from 0 to 1")
-    evaluation = EvaluationConfig("given", args.views, args.workers, examples=0, minimum_overlap=args.overlap)
+    evaluation = EvaluationConfig("test", args.views, args.workers, examples=0, minimum_overlap=args.overlap)
     protocols = [_protocol(name) for name in args.protocol]
     paths = _archives(args.scenes)
     folder = find_model(args.model)

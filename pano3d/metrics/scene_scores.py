@@ -32,6 +32,7 @@ from pano3d.metrics.panoptic_quality import (
     scene_counts,
 )
 from pano3d.metrics.scenes import (
+    CAMERA_ALIGNMENT,
     SceneAlignmentMethod,
     ScenePrediction,
     SceneTruth,
@@ -61,9 +62,7 @@ DECISIONS: Mapping[str, str] = {
     "coverage": "share of surface points with a predicted point within the distance limit; mean over scenes",
     "registration_rmse": "distance of ICP's pairs, metres; mean over scenes where ICP found any",
     "ate": "root mean square camera position error after Sim(3), metres; mean over scenes where it is defined",
-    "alignment": "Sim(3) by least squares on camera centres (on pixel-aligned points where the centres, true or"
-    " predicted, spread across a line by less than a tenth of what they spread along it), then point-to-point ICP onto"
-    " the surface within the distance limit",
+    "alignment": f"{CAMERA_ALIGNMENT} within the distance limit",
     "interval": "percentile bootstrap over scenes, 95 %",
 }
 PANOPTIC_METRICS = (

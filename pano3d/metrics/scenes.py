@@ -26,6 +26,11 @@ from pano3d.metrics.counting import FloatArray, IntArray, densify, require_range
 from pano3d.types import VOID, DataError, DegenerateError
 
 SceneAlignmentMethod = Literal["cameras", "points", "none"]
+CAMERA_ALIGNMENT = (
+    "Sim(3) by least squares on camera centres (on pixel-aligned points where the centres, true or predicted, spread"
+    " across a line by less than a tenth of what they spread along it), then point-to-point ICP onto the surface"
+)
+"""What `align_scene` does by cameras, in words."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 from pano3d.geometry.alignment import apply_transform
 from pano3d.metrics.counting import BoolArray, FloatArray, IntArray, densify, joint_histogram
 from pano3d.metrics.depth import DepthAlignment, depth_score
-from pano3d.metrics.scenes import ScenePrediction, SceneTruth, align_scene, check_scene, finite_pixels, true_points
+from pano3d.metrics.scenes import (
+    CAMERA_ALIGNMENT,
+    ScenePrediction,
+    SceneTruth,
+    align_scene,
+    check_scene,
+    finite_pixels,
+    true_points,
+)
 from pano3d.metrics.semantic import confusion_matrix, semantic_score
 from pano3d.types import VOID, ConfigError, DataError
 
@@ -68,7 +76,7 @@ def decisions(config: IggtConfig) -> list[str]:
         f"iggt: 8-10 frames per scene, classes of {config.label_space}; confusions pooled over scenes",
         f"3D mIoU on voxels of {config.voxel_size} m: a predicted voxel where no true one is, or of another class, is a"
         " false alarm; a voxel takes its most frequent class",
-        f"alignment: Sim(3) on camera centres, then ICP within {config.icp_distance} m",
+        f"alignment: {CAMERA_ALIGNMENT} within {config.icp_distance} m",
         f"AbsRel and inliers at 1.03 after `{config.depth_alignment}` over all views of a scene",
         "T-mIoU: each true thing against the one predicted segment it overlaps most over all views;"
         f" T-SR: share of things found in every view they appear in, IoU above {config.track_iou}",

@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 
 from pano3d.metrics.counting import BoolArray, IntArray, require_same_shape
 from pano3d.metrics.panoptic_quality import PanopticPolicy, PanopticQuality, panoptic_quality, scene_counts
-from pano3d.metrics.scenes import ScenePrediction, SceneTruth, align_scene, check_scene, nearest_labels
+from pano3d.metrics.scenes import (
+    CAMERA_ALIGNMENT,
+    ScenePrediction,
+    SceneTruth,
+    align_scene,
+    check_scene,
+    nearest_labels,
+)
 from pano3d.types import ConfigError, DataError
 
 
@@ -68,7 +75,7 @@ def decisions(config: PqConfig) -> list[str]:
     if config.distance_limit is not None:
         lines.append(
             f"surface points take the label of the nearest predicted point within {config.distance_limit} m, else void;"
-            " prediction aligned by Sim(3) on camera centres, then ICP within the same distance"
+            f" alignment: {CAMERA_ALIGNMENT} within the same distance"
         )
     return lines
 

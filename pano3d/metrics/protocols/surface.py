@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pano3d.metrics.counting import densify
 from pano3d.metrics.instance_ap import Examples, InstanceAP, instance_ap, instance_examples, overlaps_from_labels
 from pano3d.metrics.scenes import (
+    CAMERA_ALIGNMENT,
     ScenePrediction,
     SceneTruth,
     align_scene,
@@ -66,8 +67,8 @@ class SurfaceResult:
 def decisions(config: SurfaceConfig) -> list[str]:
     """The protocol in words; the published texts leave alignment, limit and uncovered points open."""
     transfer = (
-        f"labels of the nearest predicted point within {config.distance_limit} m; prediction aligned by Sim(3) on"
-        " camera centres, then point ICP within the same distance"
+        f"labels of the nearest predicted point within {config.distance_limit} m; alignment: {CAMERA_ALIGNMENT} within"
+        " the same distance"
         if config.name == "unite_3d"
         else f"true surface projected into every view with true cameras, seen where the true depth agrees to"
         f" {config.distance_limit} m; the segment most views show wins"
