@@ -78,7 +78,7 @@ def main(args: argparse.Namespace) -> int:
     """Reconstruct and write; 130 when interrupted, with what was finished kept."""
     _check(args)
     available = count_views(args.input)
-    with hold_folder(args.output):
+    with hold_folder(args.output, args.input):
         return _reconstruct(args, available)
 
 

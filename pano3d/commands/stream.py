@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import json
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
@@ -18,7 +19,7 @@ from pano3d.commands.description import Frame, describe
 from pano3d.commands.inputs import UNREAD_ENDINGS
 from pano3d.commands.loading import LoadedModel
 from pano3d.commands.options import add_model_options, load_chosen_model
-from pano3d.commands.result_folder import RESULT, STREAMED, clear_folder, hold_folder, write_result
+from pano3d.commands.result_folder import STREAMED, Contents, clear_folder, hold_folder, write_result
 from pano3d.files import write_whole
 from pano3d.online import OnlineConfig, OnlineFrame, OnlineReconstructor
 from pano3d.output.cameras import trajectory_line
@@ -30,7 +31,8 @@ POLL_SECONDS = 0.2
 SCENE_VIEWS = 32
 """The scene that is written at the end shows at most so many frames, evenly spread over the capture."""
 DROP_LEAST_SURE = 0.1
-OWN = ("frames", STREAMED, "trajectory.txt", "segments.csv", ".segments.csv.partial")
+MARK = "stream.json"
+OWN = Contents(MARK, files=("trajectory.txt", "segments.csv"), folders=("frames", STREAMED))
 INTERRUPTED = 130
 
 
@@ -41,8 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=Path,
         required=True,
-        help="gets frames/NAME.npz, trajectory.txt, segments.csv, and at the end scene/, as reconstruct writes it; "
-        "an earlier stream is replaced",
+        help="gets stream.json, frames/NAME.npz, trajectory.txt, segments.csv, and at the end scene/, as reconstruct "
+        "writes it; an earlier stream is replaced",
     )
     add_model_options(parser, default_size="tiny")  # a frame takes 66 ms on two cores, not 400
     parser.add_argument(
@@ -59,13 +61,14 @@ def main(args: argparse.Namespace) -> int:
         raise DataError(f"streaming {args.folder}: not a folder; make it first, then fill it")
     if args.keyframes < 2:
         raise ConfigError(f"--keyframes {args.keyframes}: expected 2 or more")
-    with hold_folder(args.output, OWN):
+    with hold_folder(args.output, [args.folder], OWN):
         model = load_chosen_model(args)
         score = {} if args.score is None else {"score_threshold": args.score}
         geometry = StreamingConfig(maximum_keyframes=args.keyframes)
         segments = StreamConfig(maximum_keyframes=args.keyframes, **score)
         online = OnlineReconstructor(model.reconstructor, OnlineConfig(geometry, segments))
         clear_folder(args.output, OWN)
+        _write_mark(args, model)
         print(f"{model.folder}: {model.remark}\nwaiting for photos in {args.folder}", flush=True)
         capture = _Capture(args.output)
         interrupted = False
@@ -201,7 +204,7 @@ def _write_scene(args: argparse.Namespace, online: OnlineReconstructor, model: L
     title = args.folder.resolve().name
     description = describe(model, title, "stream", photos, options, scene, Frame.own(), capture.seconds, remarks)
     folder = args.output / STREAMED
-    with hold_folder(folder, RESULT):
+    with hold_folder(folder):
         write_result(
             folder,
             scene,
@@ -212,6 +215,12 @@ def _write_scene(args: argparse.Namespace, online: OnlineReconstructor, model: L
             remarks,
             lambda _: None,
         )
+
+
+def _write_mark(args: argparse.Namespace, model: LoadedModel) -> None:
+    """What says of the folder, from before its first frame on, that a stream writes it."""
+    content = {"input": str(args.folder), "model": str(model.folder), "keyframes": args.keyframes}
+    write_whole(args.output / MARK, f"{json.dumps(content, indent=1)}\n".encode())
 
 
 def _segments(online: OnlineReconstructor, seen_in: Counter[int]) -> bytes:

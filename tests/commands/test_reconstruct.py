@@ -17,7 +17,7 @@ from pano3d import cli
 from pano3d.commands import loading, reconstruct
 from pano3d.commands.estimate import memory_bytes
 from pano3d.commands.loading import load_model, released_model
-from pano3d.commands.result_folder import frusta, hold_folder, read_result
+from pano3d.commands.result_folder import RESULT, clear_folder, frusta, hold_folder, read_result
 from pano3d.data.archive import write_scene
 from pano3d.model import ModelConfig
 from pano3d.online import OnlineReconstructor
@@ -183,6 +183,48 @@ def test_the_output_folder_is_judged_before_work(
     assert (tmp_path / "letters" / "dear.txt").read_text() == "mine"
     assert run(model, tmp_path / "out", tmp_path / "missing") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_photos_in_the_output_folder_are_refused_and_stay(
+    model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also by another name of the folder, and where an earlier result marks it as ours."""
+    project = tmp_path / "project"
+    shutil.copytree(photos, project / "images")
+    before = sorted(path.name for path in (project / "images").iterdir())
+    monkeypatch.chdir(project)
+    (tmp_path / "link").symlink_to(project)
+    for words in ((project / "images",), ("images",), (project / "images/photo_1.jpg",)):
+        assert run(model, tmp_path / "link", *words) == 1
+        assert f"it holds the input {words[0]}; choose a folder apart" in capsys.readouterr().err
+    assert run(model, project, photos) == 1
+    assert "'images', which is not ours; choose another folder" in capsys.readouterr().err
+    assert sorted(path.name for path in (project / "images").iterdir()) == before
+    (project / RESULT.mark).write_text("an earlier result")
+    assert run(model, project, "images") == 1
+    assert sorted(path.name for path in (project / "images").iterdir()) == before
+
+
+@pytest.mark.parametrize("name", [*RESULT.folders, *RESULT.files])
+def test_a_name_alone_does_not_make_an_earlier_result(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "mine.txt").write_text("mine")
+    with pytest.raises(DataError, match=f"'{name}', which is not ours"), hold_folder(tmp_path):
+        pass
+    assert (tmp_path / name / "mine.txt").read_text() == "mine"
+
+
+def test_what_a_run_leaves_wherever_it_is_killed_is_an_earlier_result(tmp_path: Path) -> None:
+    """Killed while writing the first file, after it, and after each step of the removal of a whole result."""
+    names = RESULT.names()
+    for number in range(len(names)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        for name in names[number:]:
+            (folder / name).write_text("half")
+        with hold_folder(folder):
+            clear_folder(folder)
+        assert list(folder.iterdir()) == []
 
 
 def test_a_folder_that_may_not_be_written_is_told(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:

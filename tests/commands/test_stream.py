@@ -150,6 +150,18 @@ def test_a_long_stream_keeps_few_frames_and_replaces_an_earlier_one(
     assert "'mine.txt', which is not ours" in capsys.readouterr().err
 
 
+def test_photos_in_the_output_folder_are_refused_and_stay(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, other = write_photos(tmp_path / "cap" / "frames", 2), write_photos(tmp_path / "other", 1)
+    for given, said in ((folder, f"it holds the input {folder}"), (other, "'frames', which is not ours")):
+        words = ["stream", given, "-o", tmp_path / "cap", "--model", model, "--idle", "0.5"]
+        assert cli.main([str(word) for word in words]) == 1
+        assert said in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "cap").iterdir()] == ["frames"]
+    assert sorted(path.name for path in folder.iterdir()) == ["photo_1.jpg", "photo_2.jpg"]
+
+
 def test_memory_and_ids_stay(model: Path, tmp_path: Path) -> None:
     photos = read_photos(find_photos([write_photos(tmp_path, 12)]), 48, 32)
     # Everything is new and sure to these weights: every frame asks to be remembered.
