@@ -6,6 +6,7 @@ import argparse
 import csv
 import io
 import json
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
@@ -61,14 +62,14 @@ def main(args: argparse.Namespace) -> int:
         raise DataError(f"streaming {args.folder}: not a folder; make it first, then fill it")
     if args.keyframes < 2:
         raise ConfigError(f"--keyframes {args.keyframes}: expected 2 or more")
+    if args.idle is not None and not 0 < args.idle < math.inf:
+        raise ConfigError(f"--idle {args.idle:g}: expected a positive number of seconds; without it only Ctrl-C ends")
     with hold_folder(args.output, [args.folder], OWN):
         model = load_chosen_model(args)
         score = {} if args.score is None else {"score_threshold": args.score}
         geometry = StreamingConfig(maximum_keyframes=args.keyframes)
         segments = StreamConfig(maximum_keyframes=args.keyframes, **score)
         online = OnlineReconstructor(model.reconstructor, OnlineConfig(geometry, segments))
-        clear_folder(args.output, OWN)
-        _write_mark(args, model)
         print(f"{model.folder}: {model.remark}\nwaiting for photos in {args.folder}", flush=True)
         capture = _Capture(args.output)
         interrupted = False
@@ -141,6 +142,9 @@ def _take_all(args: argparse.Namespace, online: OnlineReconstructor, model: Load
             size = size if photo[0] >= photo[1] else (size[1], size[0])
         fitted, crop = fit_image(image, photo, *size)
         frame = online.step(fitted)
+        if not capture.count:  # an earlier stream stays until there is something to replace it by
+            clear_folder(args.output, OWN)
+            _write_mark(args, model)
         capture.add(path, crop, frame, online)
         seconds = time.perf_counter() - started
         capture.seconds += seconds

@@ -162,6 +162,22 @@ def test_photos_in_the_output_folder_are_refused_and_stay(
     assert sorted(path.name for path in folder.iterdir()) == ["photo_1.jpg", "photo_2.jpg"]
 
 
+@pytest.mark.parametrize("idle", ["0", "-1", "nan", "inf"])
+def test_a_wait_that_is_none_is_refused(idle: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["stream", str(tmp_path), "-o", str(tmp_path / "out"), "--idle", idle]) == 1
+    assert f"--idle {idle}: expected a positive number of seconds" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_earlier_stream_stays_until_a_photo_comes(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for folder in (write_photos(tmp_path / "in", 2), tmp_path / "empty"):
+        words = ["stream", folder, "-o", tmp_path / "out", "--model", model, "--idle", "0.5"]
+        assert cli.main([str(word) for word in words]) == 0
+    assert read_result(tmp_path / "out").names == ["photo_1", "photo_2"]
+    assert len((tmp_path / "out" / "trajectory.txt").read_text().splitlines()) == 2
+
+
 def test_memory_and_ids_stay(model: Path, tmp_path: Path) -> None:
     photos = read_photos(find_photos([write_photos(tmp_path, 12)]), 48, 32)
     # Everything is new and sure to these weights: every frame asks to be remembered.
