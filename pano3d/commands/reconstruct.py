@@ -140,6 +140,8 @@ def _reconstruct(args: argparse.Namespace, available: int | None) -> int:
 def _check(args: argparse.Namespace) -> None:
     if args.views < 1:
         raise ConfigError(f"--views {args.views}: expected 1 or more")
+    if args.memory is not None and not 0 < args.memory < math.inf:
+        raise ConfigError(f"--memory {args.memory:g}: expected a positive number of GiB")
     if not 0 <= args.drop_least_sure < 1:
         raise ConfigError(f"--drop-least-sure {args.drop_least_sure}: expected a share from 0 to less than 1")
     if args.cameras and args.length:

@@ -73,11 +73,18 @@ RESULT = Contents(
 
 @dataclass(frozen=True)
 class Result:
-    """A reconstruction as it lies on disk. names: of the views. description: what reconstruction.json says."""
+    """A reconstruction as it lies on disk.
+
+    names: of the views. label_space: its name. drop_least_sure: share of the pixels that is not shown. description: all
+    that reconstruction.json says.
+    """
 
     folder: Path
     scene: PanopticScene
+    title: str
     names: list[str]
+    label_space: str
+    drop_least_sure: float
     description: dict[str, Any]
 
 
@@ -271,14 +278,17 @@ def read_result(folder: Path) -> Result:
     path = folder / DESCRIPTION
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
-        version, names = description["format_version"], [str(name) for name in description["input"]["views"]]
+        version = description["format_version"]
+        if version != FORMAT_VERSION:
+            raise DataError(f"reading {path}: format_version {version!r}, expected {FORMAT_VERSION}; reconstruct again")
+        title, names = str(description["input"]["title"]), [str(name) for name in description["input"]["views"]]
+        label_space = str(description["model"]["label_space"])
+        drop_least_sure = float(description["options"]["drop_least_sure"])
     except FileNotFoundError:
         raise DataError(f"reading {folder}: no {DESCRIPTION}; expected a folder of `pano3d reconstruct`") from None
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"reading {path}: damaged ({error}); reconstruct again") from error
-    if version != FORMAT_VERSION:
-        raise DataError(f"reading {path}: format_version {version!r}, expected {FORMAT_VERSION}; reconstruct again")
+        raise DataError(f"reading {path}: damaged ({error!r}); reconstruct again") from error
     scene = PanopticScene.load(folder / SCENE)
     if len(names) != len(scene.depth):
         raise DataError(f"reading {folder}: {len(names)} views are named, the scene has {len(scene.depth)}")
-    return Result(folder, scene, names, description)
+    return Result(folder, scene, title, names, label_space, drop_least_sure, description)

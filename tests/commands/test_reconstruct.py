@@ -151,6 +151,8 @@ def test_one_photo_and_bad_ones_among_good(
     ("words", "message"),
     [
         (("--views", "0"), "expected 1 or more"),
+        (("--memory", "nan"), "--memory nan: expected a positive number of GiB"),
+        (("--memory", "inf"), "--memory inf: expected a positive number of GiB"),
         (("--drop-least-sure", "1"), "expected a share"),
         (("--length", "photo_1,1,2"), "expected NAME,X1"),
         (("--length", "x,1,2,3,4,1"), "no view is called 'x'"),
@@ -159,6 +161,7 @@ def test_one_photo_and_bad_ones_among_good(
         (("--cameras", "input"), "only scene archives"),
         (("--classes", "dragon"), "dragon unknown"),
         (("--device", "tpu9"), "cannot be used"),
+        (("--device", "meta"), "'meta' cannot be used (no network runs on devices of this type)"),
         (("--backbone", "pi3"), "backbone is must3r, not pi3"),
         (("--score", "2"), "from 0 to 1"),
     ],
