@@ -152,7 +152,7 @@ def read_photos(
     fitted = [fit_image(image, size, width, height) for _, image, size in upright]
     return Photos(
         colors=np.stack([image for image, _ in fitted]),
-        names=_different([path.stem for path, _, _ in upright]),
+        names=different_names([path.stem for path, _, _ in upright]),
         crops=tuple(crop for _, crop in fitted),
         left_out=left_out,
         notes=(*notes, *_remarks(len(upright))),
@@ -218,7 +218,7 @@ def fit_image(
     return np.asarray(cv2.resize(part, (width, height), interpolation=way), np.uint8), crop
 
 
-def _different(names: Sequence[str]) -> tuple[str, ...]:
+def different_names(names: Sequence[str]) -> tuple[str, ...]:
     """Names fit for files and all different: a repeated one gets a number."""
     taken: list[str] = []
     for name in names:

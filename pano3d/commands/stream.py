@@ -25,7 +25,7 @@ from pano3d.files import write_whole
 from pano3d.online import OnlineConfig, OnlineFrame, OnlineReconstructor
 from pano3d.output.cameras import trajectory_line
 from pano3d.panoptic.stream import StreamConfig
-from pano3d.photos import PHOTO_ENDINGS, Crop, Photos, fit_image, read_photo
+from pano3d.photos import PHOTO_ENDINGS, Crop, Photos, different_names, fit_image, read_photo
 from pano3d.types import ConfigError, DataError
 
 POLL_SECONDS = 0.2
@@ -109,9 +109,10 @@ class _Capture:
 
     def add(self, path: Path, crop: Crop, frame: OnlineFrame, online: OnlineReconstructor) -> None:
         """Write a frame, the objects so far, and one more line of the trajectory."""
-        name, number = path.stem, 2
+        stem = different_names([path.stem])[0]
+        name, number = stem, 2
         while name in self.names:
-            name, number = f"{path.stem}-{number}", number + 1
+            name, number = f"{stem}-{number}", number + 1
         self.names.add(name)
         write_whole(self.output / "frames" / f"{name}.npz", _arrays(frame))
         with (self.output / "trajectory.txt").open("a", encoding="ascii") as file:

@@ -37,17 +37,21 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_each_photo_gets_its_line_and_file(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_photos(tmp_path / "in", 3)
+    (folder / "photo_3.jpg").rename(folder / "photo 3.jpg")
     (folder / "bad.jpg").write_text("no")
     words = ["stream", folder, "-o", tmp_path / "out", "--model", model, "--idle", "1", "--score", "0"]
     assert cli.main([str(word) for word in words]) == 0
     printed = capsys.readouterr().out
-    lines = [line for line in printed.splitlines() if re.match(r"photo_\d", line)]
+    lines = [line for line in printed.splitlines() if re.match(r"photo.\d", line)]
     assert len(lines) == 3
     assert all(re.search(r"1536 points  ids \S+  \d+ ms  memory \d+\.\d MiB", line) for line in lines)
     assert "bad.jpg: left out, not an image" in printed
     assert "3 frames" in printed
     assert np.loadtxt(tmp_path / "out" / "trajectory.txt").shape == (3, 8)
-    with np.load(tmp_path / "out" / "frames" / "photo_2.npz") as frame:
+    # The name that reconstruct gives it: COLMAP's lines are split at spaces.
+    poses = [line.split() for line in (tmp_path / "out/scene/colmap/images.txt").read_text().splitlines()]
+    assert {line[-1] for line in poses if len(line) == 10} == {"photo_1.jpg", "photo_2.jpg", "photo_3.jpg"}
+    with np.load(tmp_path / "out" / "frames" / "photo_3.npz") as frame:
         assert frame["points_world"].shape == (32, 48, 3)
         assert frame["segment_id"].shape == (32, 48)
 
