@@ -26,6 +26,7 @@ from pano3d.output.cameras import read_cameras
 from pano3d.output.segments import SegmentRow
 from pano3d.panoptic.scene import keep_classes
 from pano3d.panoptic.stream import StreamConfig
+from pano3d.photos import PHOTO_ENDINGS, different_names
 from pano3d.reconstruction import Reconstructor, align_to_cameras, move_scene, scale_to_length, view_agreement
 from pano3d.types import ConfigError, DataError, DegenerateError, PanopticScene
 
@@ -240,10 +241,17 @@ def _known_cameras(args: argparse.Namespace, given: Given) -> NDArray[np.float64
             raise DataError("--cameras input: only scene archives know their cameras; give a cameras.json")
         return given.scan_from_camera
     names, poses, _ = read_cameras(Path(args.cameras))
+    names = [_view_name(name) for name in names]
     missing = [name for name in given.photos.names if name not in names]
     if missing:
         raise DataError(f"--cameras {args.cameras}: no camera is called {missing[0]!r} ({len(missing)} are missing)")
     return poses[[names.index(name) for name in given.photos.names]]
+
+
+def _view_name(given: str) -> str:
+    """What the view of a photo is called, by the photo's name with or without its ending, or its own."""
+    photo = Path(given)
+    return different_names([photo.stem if photo.suffix.lower() in PHOTO_ENDINGS else photo.name])[0]
 
 
 def _length(text: str) -> tuple[str, tuple[tuple[float, float], tuple[float, float]], float]:
@@ -279,11 +287,10 @@ def _known_length(args: argparse.Namespace, given: Given) -> KnownLength | None:
     if not args.length:
         return None
     name, ends, metres = _length(args.length)
-    stems = [Path(name).stem, name]
-    views = [view for view, each in enumerate(given.photos.names) if each in stems]
-    if not views:
+    if _view_name(name) not in given.photos.names:
         raise DataError(f"--length: no view is called {name!r}; there are {', '.join(given.photos.names[:5])} ...")
-    crop = given.photos.crops[views[0]]
+    view = given.photos.names.index(_view_name(name))
+    crop = given.photos.crops[view]
     height, width = given.photos.colors.shape[1:3]
     pixels = (crop.to_image(*ends[0]), crop.to_image(*ends[1]))
     for end, (x, y) in zip(ends, pixels, strict=True):
@@ -293,7 +300,7 @@ def _known_length(args: argparse.Namespace, given: Given) -> KnownLength | None:
                 f"to {crop.left + width / crop.scale_x - 1:.0f}, rows {crop.top} to "
                 f"{crop.top + height / crop.scale_y - 1:.0f}"
             )
-    return KnownLength(args.length, views[0], pixels, metres)
+    return KnownLength(args.length, view, pixels, metres)
 
 
 def _fix_frame(

@@ -113,6 +113,21 @@ def test_a_known_length_fixes_the_scale(model: Path, photos: Path, tmp_path: Pat
     assert result.description["frame"]["unit"] == "metres"
 
 
+def test_photos_are_known_by_their_own_names(model: Path, photos: Path, tmp_path: Path) -> None:
+    shutil.copytree(photos, tmp_path / "in")
+    (tmp_path / "in/photo_2.jpg").rename(tmp_path / "in/photo 2.jpg")
+    length = ("--length", "photo 2.jpg,10,20,50,30,2.5")
+    assert run(model, tmp_path / "out", tmp_path / "in", *length) == 0
+    first = read_result(tmp_path / "out")
+    assert first.description["frame"]["unit"] == "metres"
+    assert sorted(first.names) == ["photo_1", "photo_2", "photo_3"]
+    known = (tmp_path / "out/cameras.json").read_text()
+    (tmp_path / "known.json").write_text(known.replace('"photo_2"', '"photo 2.jpg"'))
+    assert run(model, tmp_path / "again", tmp_path / "in", "--cameras", tmp_path / "known.json") == 0
+    second = read_result(tmp_path / "again").scene
+    np.testing.assert_allclose(second.world_from_camera, first.scene.world_from_camera, atol=1e-5)
+
+
 def test_budgets_and_classes(model: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(model, tmp_path / "out", photos, "--views", "2", *EASY) == 0
     result = read_result(tmp_path / "out")
