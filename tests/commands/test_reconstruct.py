@@ -66,6 +66,9 @@ def test_everything_is_written(
     expected |= {f"images/{name}.jpg" for name in names} | {f"panoptic/{name}.png" for name in names}
     expected |= {f"{folder}/{name}.npy" for folder in ("depth", "confidence") for name in names}
     assert written == expected
+    panoptic = json.loads((out / "panoptic.json").read_text())
+    assert {f"images/{image['file_name']}" for image in panoptic["images"]} < written
+    assert {f"panoptic/{each['file_name']}" for each in panoptic["annotations"]} < written
     result = read_result(out)
     assert result.names == names
     np.testing.assert_array_equal(np.load(out / "depth" / "photo_2.npy"), result.scene.depth[1])
