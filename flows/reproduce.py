@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -74,6 +75,7 @@ def reproduce(folder: str = ".") -> list[str]:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(prog="python -m flows.reproduce", description=__doc__).parse_args()
     try:
         reproduce()
     except ChildFailedError as error:

@@ -101,10 +101,13 @@ def read_runs(path: Path) -> list[Run]:
     """Runs from a JSON file.
 
     Raises:
-        DataError: it does not hold a list of runs.
+        DataError: it does not hold a list of runs, or an empty one.
     """
     try:
-        return [Run(**entry) for entry in json.loads(path.read_text(encoding="utf-8"))]
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, list) or not content:
+            raise ValueError(f"found {json.dumps(content)[:60]}")
+        return [Run(**entry) for entry in content]
     except (ValueError, TypeError) as error:
         raise DataError(
             f"reading {path}: expected a JSON list of runs as the ablate flow writes it: {error}"

@@ -20,7 +20,7 @@ from pano3d.data.label_spaces import label_space
 from pano3d.files import write_whole
 from pano3d.metrics.cameras import pair_errors
 from pano3d.palette import segment_colors
-from pano3d.types import DataError, PanopticScene
+from pano3d.types import ConfigError, DataError, PanopticScene
 from pano3d.viz.colors import class_colors, scale_colors
 from pano3d.viz.contact_sheet import contact_sheet, encode_png, named_like
 
@@ -48,6 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Print the numbers; write them and the pictures."""
+    if args.views < 1:
+        raise ConfigError(f"--views {args.views}: expected 1 or more")
     prepare_writing(args.output)
     first, second = same_views(_side(args.first, args), _side(args.second, args))
     numbers = compare_scenes(first.scene, second.scene)
@@ -66,7 +68,7 @@ def _side(given: str, args: argparse.Namespace) -> Side:
     folder = Path(given)
     if (folder / DESCRIPTION).is_file():
         result = read_result(folder)
-        return Side(given, result.scene, tuple(result.names), result.description["model"]["label_space"])
+        return Side(given, result.scene, tuple(result.names), result.label_space)
     if not args.input:
         raise DataError(f"comparing: {given} is no result of `pano3d reconstruct`; a model needs --input as well")
     model = load_model(given, args.device, None, scene_config(args), args.precision).reconstructor

@@ -73,11 +73,13 @@ def check_device(name: str) -> torch.device:
     """The device called so.
 
     Raises:
-        WeightsError: torch does not know it or this machine lacks it.
+        WeightsError: torch does not know it, this machine lacks it, or networks do not run on it.
     """
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
+        if not torch.amp.is_autocast_available(device.type):
+            raise NotImplementedError("no network runs on devices of this type")
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise WeightsError(f"device {name!r} cannot be used ({reason}); try --device cpu, or `pano3d doctor`") from None

@@ -25,6 +25,7 @@ from pano3d.online import OnlineConfig, OnlineFrame, OnlineReconstructor, camera
 from pano3d.output.cameras import read_cameras
 from pano3d.output.segments import SegmentRow
 from pano3d.panoptic.scene import keep_classes
+from pano3d.photos import PHOTO_ENDINGS, different_names
 from pano3d.reconstruction import Reconstructor, align_to_cameras, move_scene, scale_to_length, view_agreement
 from pano3d.types import ConfigError, DataError, DegenerateError, PanopticScene
 
@@ -78,7 +79,7 @@ def main(args: argparse.Namespace) -> int:
     """Reconstruct and write; 130 when interrupted, with what was finished kept."""
     _check(args)
     available = count_views(args.input)
-    with hold_folder(args.output):
+    with hold_folder(args.output, args.input):
         return _reconstruct(args, available)
 
 
@@ -141,6 +142,8 @@ def _reconstruct(args: argparse.Namespace, available: int | None) -> int:
 def _check(args: argparse.Namespace) -> None:
     if args.views < 1:
         raise ConfigError(f"--views {args.views}: expected 1 or more")
+    if args.memory is not None and not 0 < args.memory < math.inf:
+        raise ConfigError(f"--memory {args.memory:g}: expected a positive number of GiB")
     if not 0 <= args.drop_least_sure < 1:
         raise ConfigError(f"--drop-least-sure {args.drop_least_sure}: expected a share from 0 to less than 1")
     if args.cameras and args.length:
@@ -234,10 +237,17 @@ def _known_cameras(args: argparse.Namespace, given: Given) -> NDArray[np.float64
             raise DataError("--cameras input: only scene archives know their cameras; give a cameras.json")
         return given.scan_from_camera
     names, poses, _ = read_cameras(Path(args.cameras))
+    names = [_view_name(name) for name in names]
     missing = [name for name in given.photos.names if name not in names]
     if missing:
         raise DataError(f"--cameras {args.cameras}: no camera is called {missing[0]!r} ({len(missing)} are missing)")
     return poses[[names.index(name) for name in given.photos.names]]
+
+
+def _view_name(given: str) -> str:
+    """What the view of a photo is called, by the photo's name with or without its ending, or its own."""
+    photo = Path(given)
+    return different_names([photo.stem if photo.suffix.lower() in PHOTO_ENDINGS else photo.name])[0]
 
 
 def _length(text: str) -> tuple[str, tuple[tuple[float, float], tuple[float, float]], float]:
@@ -273,11 +283,10 @@ def _known_length(args: argparse.Namespace, given: Given) -> KnownLength | None:
     if not args.length:
         return None
     name, ends, metres = _length(args.length)
-    stems = [Path(name).stem, name]
-    views = [view for view, each in enumerate(given.photos.names) if each in stems]
-    if not views:
+    if _view_name(name) not in given.photos.names:
         raise DataError(f"--length: no view is called {name!r}; there are {', '.join(given.photos.names[:5])} ...")
-    crop = given.photos.crops[views[0]]
+    view = given.photos.names.index(_view_name(name))
+    crop = given.photos.crops[view]
     height, width = given.photos.colors.shape[1:3]
     pixels = (crop.to_image(*ends[0]), crop.to_image(*ends[1]))
     for end, (x, y) in zip(ends, pixels, strict=True):
@@ -287,7 +296,7 @@ def _known_length(args: argparse.Namespace, given: Given) -> KnownLength | None:
                 f"to {crop.left + width / crop.scale_x - 1:.0f}, rows {crop.top} to "
                 f"{crop.top + height / crop.scale_y - 1:.0f}"
             )
-    return KnownLength(args.length, views[0], pixels, metres)
+    return KnownLength(args.length, view, pixels, metres)
 
 
 def _fix_frame(

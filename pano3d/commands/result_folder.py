@@ -6,7 +6,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,23 +33,58 @@ SCENE, DESCRIPTION = "scene.safetensors", "reconstruction.json"
 STREAMED = "scene"
 """Where `pano3d stream` puts the scene it ends with."""
 FORMAT_VERSION = 1
-_PER_VIEW = ("images", "depth", "confidence", "panoptic", "colmap")
-_FILES = (
-    *("scene.ply", "scene.glb", "scene.html", "cameras.json", "trajectory.txt", "panoptic.json", "segments.csv"),
-    SCENE,
-)
 _PROBE = ".writable"
-RESULT = (*_PER_VIEW, *(each for name in (*_FILES, DESCRIPTION) for each in (name, f".{name}.partial")))
-"""What an earlier run leaves, one that was killed while writing among them."""
+
+
+def _with_partial(*files: str) -> tuple[str, ...]:
+    """Names of files, and those they have while they are being written."""
+    return tuple(name for file in files for name in (file, f".{file}.partial"))
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a command of ours leaves in its folder.
+
+    mark: the file that is written first and removed last: wherever a run was interrupted, it or its beginning is there.
+    files, folders: the others, in the order of removal. Alone they prove nothing: people call folders `images` too.
+    """
+
+    mark: str
+    files: tuple[str, ...]
+    folders: tuple[str, ...]
+
+    def marks(self) -> tuple[str, ...]:
+        return _with_partial(self.mark)
+
+    def names(self) -> tuple[str, ...]:
+        """All of them, in the order of removal."""
+        return (*_with_partial(*self.files), *self.folders, *self.marks())
+
+
+RESULT = Contents(
+    mark=SCENE,
+    files=(
+        *(DESCRIPTION, "scene.ply", "scene.glb", "scene.html", "cameras.json", "trajectory.txt", "panoptic.json"),
+        "segments.csv",
+    ),
+    folders=("images", "depth", "confidence", "panoptic", "colmap"),
+)
 
 
 @dataclass(frozen=True)
 class Result:
-    """A reconstruction as it lies on disk. names: of the views. description: what reconstruction.json says."""
+    """A reconstruction as it lies on disk.
+
+    names: of the views. label_space: its name. drop_least_sure: share of the pixels that is not shown. description: all
+    that reconstruction.json says.
+    """
 
     folder: Path
     scene: PanopticScene
+    title: str
     names: list[str]
+    label_space: str
+    drop_least_sure: float
     description: dict[str, Any]
 
 
@@ -69,19 +104,26 @@ def prepare_writing(folder: Path) -> None:
 
 
 @contextmanager
-def hold_folder(folder: Path, ours: Collection[str] = RESULT) -> Iterator[None]:
+def hold_folder(folder: Path, inputs: Sequence[Path] = (), contents: Contents = RESULT) -> Iterator[None]:
     """Make the folder and keep other processes of ours out of it. An earlier result in it stays as it is.
 
     Args:
-        ours: names an earlier result may have left.
+        inputs: what the result is made of, which must lie elsewhere.
+        contents: what an earlier result may have left.
 
     Raises:
-        DataError: it cannot be written to, holds something that is not ours, or another process is writing into it.
+        DataError: it cannot be written to, holds an input or something that is not ours, or another process is writing
+            into it.
     """
     import fcntl
 
+    inside = [path for path in inputs if folder.resolve() in (path.resolve(), *path.resolve().parents)]
+    if inside:
+        raise DataError(f"writing to {folder}: it holds the input {inside[0]}; choose a folder apart from what is read")
     prepare_writing(folder)
-    foreign = sorted(path.name for path in folder.iterdir() if path.name not in {_PROBE, *ours})
+    found = {path.name for path in folder.iterdir()} - {_PROBE}
+    is_earlier_result = not found.isdisjoint(contents.marks())
+    foreign = sorted(found.difference(contents.names()) if is_earlier_result else found)
     if foreign:
         raise DataError(f"writing to {folder}: it holds {foreign[0]!r}, which is not ours; choose another folder")
     opened = os.open(folder, os.O_RDONLY)  # the folder itself is locked: nothing is left behind, however we end
@@ -98,9 +140,9 @@ def hold_folder(folder: Path, ours: Collection[str] = RESULT) -> Iterator[None]:
         os.close(opened)
 
 
-def clear_folder(folder: Path, ours: Collection[str] = RESULT) -> None:
-    """Empty an earlier result, or what is left of one, out of a folder that is held; its description goes first."""
-    for name in (DESCRIPTION, *ours):
+def clear_folder(folder: Path, contents: Contents = RESULT) -> None:
+    """Empty an earlier result, or what is left of one, out of a folder that is held."""
+    for name in contents.names():
         if (folder / name).is_dir():
             shutil.rmtree(folder / name)
         else:
@@ -124,7 +166,7 @@ def write_result(
     on_done: Callable[[str], object],
 ) -> list[SegmentRow]:
     """Replace an earlier result by every file of a new one. `reconstruction.json` comes last: a folder with one is
-    whole. The arrays come first, so that an interruption keeps what the network said.
+    whole. The arrays come first, so that an interruption keeps what the network said, and mark the folder as ours.
 
     Args:
         drop_least_sure: share of the pixels left out of the point cloud, the meshes and the page.
@@ -236,14 +278,17 @@ def read_result(folder: Path) -> Result:
     path = folder / DESCRIPTION
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
-        version, names = description["format_version"], [str(name) for name in description["input"]["views"]]
+        version = description["format_version"]
+        if version != FORMAT_VERSION:
+            raise DataError(f"reading {path}: format_version {version!r}, expected {FORMAT_VERSION}; reconstruct again")
+        title, names = str(description["input"]["title"]), [str(name) for name in description["input"]["views"]]
+        label_space = str(description["model"]["label_space"])
+        drop_least_sure = float(description["options"]["drop_least_sure"])
     except FileNotFoundError:
         raise DataError(f"reading {folder}: no {DESCRIPTION}; expected a folder of `pano3d reconstruct`") from None
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"reading {path}: damaged ({error}); reconstruct again") from error
-    if version != FORMAT_VERSION:
-        raise DataError(f"reading {path}: format_version {version!r}, expected {FORMAT_VERSION}; reconstruct again")
+        raise DataError(f"reading {path}: damaged ({error!r}); reconstruct again") from error
     scene = PanopticScene.load(folder / SCENE)
     if len(names) != len(scene.depth):
         raise DataError(f"reading {folder}: {len(names)} views are named, the scene has {len(scene.depth)}")
-    return Result(folder, scene, names, description)
+    return Result(folder, scene, title, names, label_space, drop_least_sure, description)

@@ -34,7 +34,10 @@ class Layout:
         return self.root / "results" / self.dataset / backbone / "params.yaml"
 
     def model(self, backbone: str, stage: str) -> Path:
-        return self.root / "models" / self.dataset / backbone / stage
+        return self.models() / backbone / stage
+
+    def models(self) -> Path:
+        return self.root / "models" / self.dataset
 
     def metrics(self, backbone: str, stage: str) -> Path:
         return self.root / "results" / self.dataset / backbone / stage / "metrics.json"

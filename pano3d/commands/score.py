@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from pano3d import config
 from pano3d.commands.loading import MODEL_HELP, find_model
+from pano3d.commands.result_folder import prepare_writing
 from pano3d.data.archive import SceneContent, read_scene, write_scene
 from pano3d.data.augmentation import flatten_segments, recolor_segments
 from pano3d.data.label_spaces import LabelSpace, label_space
@@ -87,6 +88,8 @@ def main(args: argparse.Namespace) -> int:
     """Score every archive, print the totals."""
     if not 0 <= args.flatten <= 1:
         raise ConfigError(f"--flatten {args.flatten}: expected a share from 0 to 1")
+    if args.seed < 0:
+        raise ConfigError(f"--seed {args.seed}: expected 0 or more")
     evaluation = EvaluationConfig("test", args.views, args.workers, examples=0, minimum_overlap=args.overlap)
     protocols = [_protocol(name) for name in args.protocol]
     paths = _archives(args.scenes)
@@ -96,6 +99,10 @@ def main(args: argparse.Namespace) -> int:
         found = read_scene(path).label_space
         if found != labels.name:
             raise DataError(f"scoring {path}: it is labelled in {found}, the model predicts {labels.name}")
+    if args.output:
+        prepare_writing(args.output.parent)
+        if args.output.is_dir():
+            raise DataError(f"writing {args.output}: it is a folder; name a file, such as {args.output}/metrics.json")
     with tempfile.TemporaryDirectory() as folder_of_copies:
         if args.recolor or args.flatten or args.pattern:
             paths = _changed(paths, Path(folder_of_copies), args)

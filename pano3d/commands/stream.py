@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import json
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
@@ -18,19 +20,20 @@ from pano3d.commands.description import Frame, describe
 from pano3d.commands.inputs import UNREAD_ENDINGS
 from pano3d.commands.loading import LoadedModel
 from pano3d.commands.options import add_model_options, load_chosen_model
-from pano3d.commands.result_folder import RESULT, STREAMED, clear_folder, hold_folder, write_result
+from pano3d.commands.result_folder import STREAMED, Contents, clear_folder, hold_folder, write_result
 from pano3d.files import write_whole
 from pano3d.online import OnlineConfig, OnlineFrame, OnlineReconstructor, camera_remarks
 from pano3d.output.cameras import trajectory_line
 from pano3d.panoptic.stream import StreamConfig
-from pano3d.photos import PHOTO_ENDINGS, Crop, Photos, fit_image, read_photo
+from pano3d.photos import PHOTO_ENDINGS, Crop, Photos, different_names, fit_image, read_photo
 from pano3d.types import ConfigError, DataError
 
 POLL_SECONDS = 0.2
 SCENE_VIEWS = 32
 """The scene that is written at the end shows at most so many frames, evenly spread over the capture."""
 DROP_LEAST_SURE = 0.1
-OWN = ("frames", STREAMED, "trajectory.txt", "segments.csv", ".segments.csv.partial")
+MARK = "stream.json"
+OWN = Contents(MARK, files=("trajectory.txt", "segments.csv"), folders=("frames", STREAMED))
 INTERRUPTED = 130
 
 
@@ -41,8 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=Path,
         required=True,
-        help="gets frames/NAME.npz, trajectory.txt, segments.csv, and at the end scene/, as reconstruct writes it; "
-        "an earlier stream is replaced",
+        help="gets stream.json, frames/NAME.npz, trajectory.txt, segments.csv, and at the end scene/, as reconstruct "
+        "writes it; an earlier stream is replaced",
     )
     add_model_options(parser, default_size="tiny")  # a frame takes 66 ms on two cores, not 400
     parser.add_argument(
@@ -59,12 +62,13 @@ def main(args: argparse.Namespace) -> int:
         raise DataError(f"streaming {args.folder}: not a folder; make it first, then fill it")
     if args.keyframes < 2:
         raise ConfigError(f"--keyframes {args.keyframes}: expected 2 or more")
-    with hold_folder(args.output, OWN):
+    if args.idle is not None and not 0 < args.idle < math.inf:
+        raise ConfigError(f"--idle {args.idle:g}: expected a positive number of seconds; without it only Ctrl-C ends")
+    with hold_folder(args.output, [args.folder], OWN):
         model = load_chosen_model(args)
         geometry = StreamingConfig(maximum_keyframes=args.keyframes)
         segments = StreamConfig(maximum_keyframes=args.keyframes)
         online = OnlineReconstructor(model.reconstructor, OnlineConfig(geometry, segments))
-        clear_folder(args.output, OWN)
         print(f"{model.folder}: {model.remark}\nwaiting for photos in {args.folder}", flush=True)
         capture = _Capture(args.output)
         interrupted = False
@@ -104,9 +108,10 @@ class _Capture:
 
     def add(self, path: Path, crop: Crop, frame: OnlineFrame, online: OnlineReconstructor) -> None:
         """Write a frame, the objects so far, and one more line of the trajectory."""
-        name, number = path.stem, 2
+        stem = different_names([path.stem])[0]
+        name, number = stem, 2
         while name in self.names:
-            name, number = f"{path.stem}-{number}", number + 1
+            name, number = f"{stem}-{number}", number + 1
         self.names.add(name)
         write_whole(self.output / "frames" / f"{name}.npz", _arrays(frame))
         with (self.output / "trajectory.txt").open("a", encoding="ascii") as file:
@@ -137,6 +142,9 @@ def _take_all(args: argparse.Namespace, online: OnlineReconstructor, model: Load
             size = size if photo[0] >= photo[1] else (size[1], size[0])
         fitted, crop = fit_image(image, photo, *size)
         frame = online.step(fitted)
+        if not capture.count:  # an earlier stream stays until there is something to replace it by
+            clear_folder(args.output, OWN)
+            _write_mark(args, model)
         capture.add(path, crop, frame, online)
         seconds = time.perf_counter() - started
         capture.seconds += seconds
@@ -201,7 +209,7 @@ def _write_scene(args: argparse.Namespace, online: OnlineReconstructor, model: L
     title = args.folder.resolve().name
     description = describe(model, title, "stream", photos, options, scene, Frame.own(), capture.seconds, remarks)
     folder = args.output / STREAMED
-    with hold_folder(folder, RESULT):
+    with hold_folder(folder):
         write_result(
             folder,
             scene,
@@ -212,6 +220,12 @@ def _write_scene(args: argparse.Namespace, online: OnlineReconstructor, model: L
             remarks,
             lambda _: None,
         )
+
+
+def _write_mark(args: argparse.Namespace, model: LoadedModel) -> None:
+    """What says of the folder, from before its first frame on, that a stream writes it."""
+    content = {"input": str(args.folder), "model": str(model.folder), "keyframes": args.keyframes}
+    write_whole(args.output / MARK, f"{json.dumps(content, indent=1)}\n".encode())
 
 
 def _segments(online: OnlineReconstructor, seen_in: Counter[int]) -> bytes:

@@ -42,17 +42,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Print every comparison; 1 when one is out of tolerance."""
+    """Print every comparison; 1 when one is out of tolerance.
+
+    Raises:
+        DataError: nothing was reproduced here, so that the committed metrics would be compared with themselves.
+    """
     place = layout(args.dataset)
     settings = config.load(place.root / "params/verify.yaml", VerifyConfig)
-    compared, wrong = 0, 0
+    pairs = {}
     for backbone in place.backbones():
         for stage in settings.stages:
             path = place.metrics(backbone, stage)
-            expected, found = committed(place, path, args.against), read_metrics(path)
-            lines, differing = compare(expected, found, settings.tolerances)
-            compared, wrong = compared + len(lines), wrong + differing
-            print("\n".join([f"{backbone} {stage}", *lines]))
+            pairs[f"{backbone} {stage}"] = committed(place, path, args.against), read_metrics(path)
+    if not place.models().is_dir() and all(expected == found for expected, found in pairs.values()):
+        raise DataError(
+            f"verifying {place.root}: nothing was reproduced here: there is no {place.models()}, and the metrics are "
+            f"those of {args.against}; run `make repro` first"
+        )
+    compared, wrong = 0, 0
+    for name, (expected, found) in pairs.items():
+        lines, differing = compare(expected, found, settings.tolerances)
+        compared, wrong = compared + len(lines), wrong + differing
+        print("\n".join([name, *lines]))
     print(f"{compared} metrics compared with {args.against}, {wrong} out of tolerance")
     return 1 if wrong else 0
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from pano3d.commands.result_folder import cloud_of, minimum_confidence, read_result
 from pano3d.data.label_spaces import label_space
-from pano3d.types import DataError
+from pano3d.types import ConfigError, DataError
 from pano3d.viz.interactive import CloudViewer
 
 LOOPBACK = "127.0.0.1"
@@ -27,6 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Serve until Ctrl-C."""
+    if args.points < 1:
+        raise ConfigError(f"--points {args.points}: expected 1 or more")
     viewer = open_viewer(args.result, args.host, args.port, args.points)
     print(f"{viewer.drawn} points at {viewer.url} - Ctrl-C ends", flush=True)
     if args.host != LOOPBACK:
@@ -45,10 +47,10 @@ def open_viewer(folder: Path, host: str, port: int, maximum_points: int) -> Clou
         DataError: not a result, or without a point.
     """
     result = read_result(folder)
-    scene, description = result.scene, result.description
-    minimum = minimum_confidence(scene, float(description["options"]["drop_least_sure"]))
+    scene = result.scene
+    minimum = minimum_confidence(scene, result.drop_least_sure)
     is_kept = np.isfinite(scene.points_world).all(-1) & (scene.confidence >= minimum)
     if not is_kept.any():
         raise DataError(f"showing {folder}: no point is finite and sure enough")
-    labels = label_space(description["model"]["label_space"])
-    return CloudViewer(cloud_of(description["input"]["title"], scene, labels, is_kept), host, port, maximum_points)
+    cloud = cloud_of(result.title, scene, label_space(result.label_space), is_kept)
+    return CloudViewer(cloud, host, port, maximum_points)

@@ -20,6 +20,7 @@ from pano3d.types import DataError, PanopticScene
 
 def write_coco_panoptic(scene: PanopticScene, folder: Path, names: Sequence[str] | None = None) -> Path:
     """`panoptic.json` and `panoptic/<name>.png`, ids R + 256 G + 65536 B; ids are consistent over the views.
+    Its images are `<name>.jpg`, which the caller writes.
 
     names: of the views, without ending; their numbers otherwise.
 
@@ -34,7 +35,7 @@ def write_coco_panoptic(scene: PanopticScene, folder: Path, names: Sequence[str]
     for view, name in enumerate(names):
         ids = scene.segment_id[view]
         write_whole(folder / "panoptic" / f"{name}.png", _png(_id_colors(ids)))
-        images.append({"id": view, "file_name": f"{name}.png", "width": width, "height": height})
+        images.append({"id": view, "file_name": f"{name}.jpg", "width": width, "height": height})
         segments = [_coco_segment(ids, segment.id, segment.class_id) for segment in scene.segments]
         annotations.append(
             {

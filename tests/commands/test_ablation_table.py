@@ -68,8 +68,9 @@ def test_the_figure_draws_also_where_something_is_missing() -> None:
     assert figure(rows).startswith(b"\x89PNG")
 
 
-def test_a_file_that_is_no_list_of_runs_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [[{"variant": "joint"}], {}, [], 3])
+def test_a_file_that_is_no_list_of_runs_is_refused(content: object, tmp_path: Path) -> None:
     path = tmp_path / "runs.json"
-    path.write_text(json.dumps([{"variant": "joint"}]))
+    path.write_text(json.dumps(content))
     with pytest.raises(DataError, match="expected a JSON list of runs as the ablate flow writes it"):
         read_runs(path)

@@ -65,3 +65,6 @@ def test_models_and_results_compare(tmp_path: Path, capsys: pytest.CaptureFixtur
     capsys.readouterr()
     assert cli.main(["compare", str(model), str(other), "-o", str(out)]) == 1
     assert "needs --input" in capsys.readouterr().err
+    for views in ("0", "-1"):
+        assert cli.main([*map(str, words), "--views", views]) == 1
+        assert f"--views {views}: expected 1 or more" in capsys.readouterr().err

@@ -17,7 +17,7 @@ from pano3d import cli
 from pano3d.commands import loading, reconstruct
 from pano3d.commands.estimate import memory_bytes
 from pano3d.commands.loading import load_model, released_model
-from pano3d.commands.result_folder import frusta, hold_folder, read_result
+from pano3d.commands.result_folder import RESULT, clear_folder, frusta, hold_folder, read_result
 from pano3d.data.archive import write_scene
 from pano3d.model import ModelConfig
 from pano3d.online import OnlineReconstructor
@@ -66,6 +66,9 @@ def test_everything_is_written(
     expected |= {f"images/{name}.jpg" for name in names} | {f"panoptic/{name}.png" for name in names}
     expected |= {f"{folder}/{name}.npy" for folder in ("depth", "confidence") for name in names}
     assert written == expected
+    panoptic = json.loads((out / "panoptic.json").read_text())
+    assert {f"images/{image['file_name']}" for image in panoptic["images"]} < written
+    assert {f"panoptic/{each['file_name']}" for each in panoptic["annotations"]} < written
     result = read_result(out)
     assert result.names == names
     np.testing.assert_array_equal(np.load(out / "depth" / "photo_2.npy"), result.scene.depth[1])
@@ -114,6 +117,21 @@ def test_a_known_length_fixes_the_scale(model: Path, photos: Path, tmp_path: Pat
     assert result.description["frame"]["unit"] == "metres"
 
 
+def test_photos_are_known_by_their_own_names(model: Path, photos: Path, tmp_path: Path) -> None:
+    shutil.copytree(photos, tmp_path / "in")
+    (tmp_path / "in/photo_2.jpg").rename(tmp_path / "in/photo 2.jpg")
+    length = ("--length", "photo 2.jpg,10,20,50,30,2.5")
+    assert run(model, tmp_path / "out", tmp_path / "in", *length) == 0
+    first = read_result(tmp_path / "out")
+    assert first.description["frame"]["unit"] == "metres"
+    assert sorted(first.names) == ["photo_1", "photo_2", "photo_3"]
+    known = (tmp_path / "out/cameras.json").read_text()
+    (tmp_path / "known.json").write_text(known.replace('"photo_2"', '"photo 2.jpg"'))
+    assert run(model, tmp_path / "again", tmp_path / "in", "--cameras", tmp_path / "known.json") == 0
+    second = read_result(tmp_path / "again").scene
+    np.testing.assert_allclose(second.world_from_camera, first.scene.world_from_camera, atol=1e-5)
+
+
 def test_budgets_and_classes(model: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(model, tmp_path / "out", photos, "--views", "2", *EASY) == 0
     result = read_result(tmp_path / "out")
@@ -152,6 +170,8 @@ def test_one_photo_and_bad_ones_among_good(
     ("words", "message"),
     [
         (("--views", "0"), "expected 1 or more"),
+        (("--memory", "nan"), "--memory nan: expected a positive number of GiB"),
+        (("--memory", "inf"), "--memory inf: expected a positive number of GiB"),
         (("--drop-least-sure", "1"), "expected a share"),
         (("--length", "photo_1,1,2"), "expected NAME,X1"),
         (("--length", "x,1,2,3,4,1"), "no view is called 'x'"),
@@ -160,6 +180,7 @@ def test_one_photo_and_bad_ones_among_good(
         (("--cameras", "input"), "only scene archives"),
         (("--classes", "dragon"), "dragon unknown"),
         (("--device", "tpu9"), "cannot be used"),
+        (("--device", "meta"), "'meta' cannot be used (no network runs on devices of this type)"),
         (("--backbone", "pi3"), "backbone is must3r, not pi3"),
         (("--score", "2"), "from 0 to 1"),
     ],
@@ -184,6 +205,48 @@ def test_the_output_folder_is_judged_before_work(
     assert (tmp_path / "letters" / "dear.txt").read_text() == "mine"
     assert run(model, tmp_path / "out", tmp_path / "missing") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_photos_in_the_output_folder_are_refused_and_stay(
+    model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also by another name of the folder, and where an earlier result marks it as ours."""
+    project = tmp_path / "project"
+    shutil.copytree(photos, project / "images")
+    before = sorted(path.name for path in (project / "images").iterdir())
+    monkeypatch.chdir(project)
+    (tmp_path / "link").symlink_to(project)
+    for words in ((project / "images",), ("images",), (project / "images/photo_1.jpg",)):
+        assert run(model, tmp_path / "link", *words) == 1
+        assert f"it holds the input {words[0]}; choose a folder apart" in capsys.readouterr().err
+    assert run(model, project, photos) == 1
+    assert "'images', which is not ours; choose another folder" in capsys.readouterr().err
+    assert sorted(path.name for path in (project / "images").iterdir()) == before
+    (project / RESULT.mark).write_text("an earlier result")
+    assert run(model, project, "images") == 1
+    assert sorted(path.name for path in (project / "images").iterdir()) == before
+
+
+@pytest.mark.parametrize("name", [*RESULT.folders, *RESULT.files])
+def test_a_name_alone_does_not_make_an_earlier_result(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "mine.txt").write_text("mine")
+    with pytest.raises(DataError, match=f"'{name}', which is not ours"), hold_folder(tmp_path):
+        pass
+    assert (tmp_path / name / "mine.txt").read_text() == "mine"
+
+
+def test_what_a_run_leaves_wherever_it_is_killed_is_an_earlier_result(tmp_path: Path) -> None:
+    """Killed while writing the first file, after it, and after each step of the removal of a whole result."""
+    names = RESULT.names()
+    for number in range(len(names)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        for name in names[number:]:
+            (folder / name).write_text("half")
+        with hold_folder(folder):
+            clear_folder(folder)
+        assert list(folder.iterdir()) == []
 
 
 def test_a_folder_that_may_not_be_written_is_told(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -107,6 +107,21 @@ def test_an_archive_in_other_labels_is_refused_before_work(tmp_path: Path, capsy
     assert "expected a share from 0 to 1" in capsys.readouterr().err
 
 
+def test_what_would_fail_at_the_end_fails_before_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("pano3d.commands.score.evaluate_scenes", None)
+    model, paths = write_small_model(tmp_path / "model"), archives(tmp_path / "scenes")
+    (tmp_path / "file").write_text("")
+    for words, said in (
+        (("--seed", "-1"), "--seed -1: expected 0 or more"),
+        (("-o", str(tmp_path / "file" / "metrics.json")), "choose a folder that can be written to"),
+        (("-o", str(tmp_path)), "it is a folder; name a file"),
+    ):
+        assert cli.main(["score", str(model), *map(str, paths), *words]) == 1
+        assert said in capsys.readouterr().err
+
+
 def test_protocols_print_their_decisions_with_the_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model, out = write_small_model(tmp_path / "model"), tmp_path / "metrics.json"
     paths = archives(tmp_path / "scenes")

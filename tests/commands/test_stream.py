@@ -46,17 +46,21 @@ def accepting(model: Path, score: float, minimum_pixels: int = 50) -> Reconstruc
 
 def test_each_photo_gets_its_line_and_file(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_photos(tmp_path / "in", 3)
+    (folder / "photo_3.jpg").rename(folder / "photo 3.jpg")
     (folder / "bad.jpg").write_text("no")
     words = ["stream", folder, "-o", tmp_path / "out", "--model", model, "--idle", "1", "--score", "0"]
     assert cli.main([str(word) for word in words]) == 0
     printed = capsys.readouterr().out
-    lines = [line for line in printed.splitlines() if re.match(r"photo_\d", line)]
+    lines = [line for line in printed.splitlines() if re.match(r"photo.\d", line)]
     assert len(lines) == 3
     assert all(re.search(r"1536 points  ids \S+  \d+ ms  memory \d+\.\d MiB", line) for line in lines)
     assert "bad.jpg: left out, not an image" in printed
     assert "3 frames" in printed
     assert np.loadtxt(tmp_path / "out" / "trajectory.txt").shape == (3, 8)
-    with np.load(tmp_path / "out" / "frames" / "photo_2.npz") as frame:
+    # The name that reconstruct gives it: COLMAP's lines are split at spaces.
+    poses = [line.split() for line in (tmp_path / "out/scene/colmap/images.txt").read_text().splitlines()]
+    assert {line[-1] for line in poses if len(line) == 10} == {"photo_1.jpg", "photo_2.jpg", "photo_3.jpg"}
+    with np.load(tmp_path / "out" / "frames" / "photo_3.npz") as frame:
         assert frame["points_world"].shape == (32, 48, 3)
         assert frame["segment_id"].shape == (32, 48)
 
@@ -157,6 +161,34 @@ def test_a_long_stream_keeps_few_frames_and_replaces_an_earlier_one(
     capsys.readouterr()
     assert cli.main([str(word) for word in words]) == 1
     assert "'mine.txt', which is not ours" in capsys.readouterr().err
+
+
+def test_photos_in_the_output_folder_are_refused_and_stay(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, other = write_photos(tmp_path / "cap" / "frames", 2), write_photos(tmp_path / "other", 1)
+    for given, said in ((folder, f"it holds the input {folder}"), (other, "'frames', which is not ours")):
+        words = ["stream", given, "-o", tmp_path / "cap", "--model", model, "--idle", "0.5"]
+        assert cli.main([str(word) for word in words]) == 1
+        assert said in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "cap").iterdir()] == ["frames"]
+    assert sorted(path.name for path in folder.iterdir()) == ["photo_1.jpg", "photo_2.jpg"]
+
+
+@pytest.mark.parametrize("idle", ["0", "-1", "nan", "inf"])
+def test_a_wait_that_is_none_is_refused(idle: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["stream", str(tmp_path), "-o", str(tmp_path / "out"), "--idle", idle]) == 1
+    assert f"--idle {idle}: expected a positive number of seconds" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_earlier_stream_stays_until_a_photo_comes(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for folder in (write_photos(tmp_path / "in", 2), tmp_path / "empty"):
+        words = ["stream", folder, "-o", tmp_path / "out", "--model", model, "--idle", "0.5"]
+        assert cli.main([str(word) for word in words]) == 0
+    assert read_result(tmp_path / "out").names == ["photo_1", "photo_2"]
+    assert len((tmp_path / "out" / "trajectory.txt").read_text().splitlines()) == 2
 
 
 def test_memory_and_ids_stay(model: Path, tmp_path: Path) -> None:

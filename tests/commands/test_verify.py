@@ -18,6 +18,7 @@ EVERYTHING = (verify.Tolerance("*", 0.01),)
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(reproduction(tmp_path))
+    (tmp_path / "models/rooms").mkdir(parents=True)
     return tmp_path
 
 
@@ -31,6 +32,14 @@ def test_the_same_metrics_agree(project: Path, capsys: pytest.CaptureFixture[str
     assert cli.main(["verify"]) == 0
     # pq_scene, pq_scene_high, abs_rel, miou and geometry_init.abs_rel of two backbones; pq_scene_low is not compared.
     assert "10 metrics compared with HEAD, 0 out of tolerance" in capsys.readouterr().out
+
+
+def test_committed_metrics_alone_are_no_reproduction(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A fresh clone. Metrics that differ were made somewhere, and are compared."""
+    (project / "models/rooms").rmdir()
+    assert cli.main(["verify"]) == 1
+    assert "nothing was reproduced here" in capsys.readouterr().err
+    assert changed(project, pq_scene=0.509) == 0
 
 
 def test_a_small_difference_is_within_and_an_interval_is_not_compared(project: Path) -> None:

@@ -129,6 +129,15 @@ def is_running(process: int) -> bool:
         return False
 
 
+@pytest.mark.parametrize(("word", "code"), [("--help", 0), ("--dry-run", 2)])
+def test_a_question_starts_nothing(word: str, code: int, project: Path, environment: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "flows.reproduce", word]
+    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert "usage: python -m flows.reproduce" in done.stdout + done.stderr
+    assert not (project / "composed").exists()
+
+
 def test_importing_the_package_does_not_import_prefect(environment: dict[str, str]) -> None:
     code = "import sys, pano3d, pano3d.cli, pano3d.stages.compose, pano3d.tracking\nprint('prefect' in sys.modules)"
     assert python(code, ROOT, environment).stdout.strip() == "False"
