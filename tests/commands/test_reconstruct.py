@@ -266,6 +266,12 @@ def test_a_folder_that_may_not_be_written_is_told(photos: Path, capsys: pytest.C
                 os.seteuid(0)
 
 
+def test_help_says_which_score_is_meant(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["reconstruct", "--help"])
+    assert "class score times the mean probability of its mask" in " ".join(capsys.readouterr().out.split())
+
+
 def test_two_do_not_write_into_one_folder(
     model: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -368,7 +374,8 @@ def test_without_the_default_model_it_says_how_to_get_one(
     assert cli.main(["reconstruct", str(photos), "-o", str(tmp_path / "out")]) == 1
     error = capsys.readouterr().err
     assert "weights/must3r_small_joint is not in this installation" in error
-    assert "make repro" in error
+    assert "`git restore weights` brings it back there" in error
+    assert "`make repro` has trained on from weights/ (about 20 minutes" in error
     write_small_model(tmp_path / "clone/weights/must3r_small_joint")
     assert released_model("must3r_small") == tmp_path / "clone/weights/must3r_small_joint"
     assert cli.main(["reconstruct", str(photos), "-o", str(tmp_path / "out")]) == 0
