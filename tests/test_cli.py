@@ -70,6 +70,20 @@ def test_an_error_of_the_user_is_one_line_and_1(tmp_path: Path) -> None:
     assert "Traceback" in pano3d("compose", str(tmp_path), "--output", str(tmp_path), PANO3D_DEBUG="1").stderr
 
 
+def test_bootstrap_ends_with_how_its_commands_come_onto_the_path(tmp_path: Path) -> None:
+    """Nothing is installed: the environment's python and uv are empty scripts."""
+    for name in ("python", "uv"):
+        script = tmp_path / "bin" / name
+        script.parent.mkdir(exist_ok=True)
+        script.write_text("#!/bin/sh\n")
+        script.chmod(0o755)
+    environment = os.environ | {"VENV": str(tmp_path)}
+    done = subprocess.run([ROOT / "bootstrap"], env=environment, capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines()[-1].endswith(f": . {tmp_path}/bin/activate")
+    readme = (ROOT / "README.md").read_text()
+    assert readme.index("./bootstrap && . .venv/bin/activate") < readme.index("pano3d reconstruct photos/")
+
+
 def test_a_stage_dies_with_its_parent_in_good_order(tmp_path: Path) -> None:
     """The parent is killed outright; the child hears SIGTERM, cleans up and ends with 143."""
     stage = f"""

@@ -117,7 +117,8 @@ def released_model(preset: str) -> Path:
         if (folder / DESCRIPTION).is_file():
             return folder
     raise WeightsError(
-        f"loading {preset}: {name} is not in this installation; a clone of the repository has it. Or train one there "
-        f"with `make repro` (a quarter of an hour on two cores) and pass --model models/rooms/BACKBONE/joint_finetune, "
-        "or pass any other model folder or models:/NAME@ALIAS"
+        f"loading {preset}: {name} is not in this installation; a clone of the repository has it (`git restore "
+        "weights` brings it back there). Or pass --model: any other model folder, models:/NAME@ALIAS, or "
+        "models/rooms/BACKBONE/joint_finetune of a clone in which `make repro` has trained on from weights/ (about 20 "
+        "minutes on two cores)"
     )

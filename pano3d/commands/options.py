@@ -41,7 +41,11 @@ def add_model_options(
         help="how masks become segments; views one by one need standard (default: %(default)s)",
     )
     parser.add_argument(
-        "--score", type=float, metavar="S", help="least class score of a segment, 0 to 1 (default: the merging's own)"
+        "--score",
+        type=float,
+        metavar="S",
+        help="least class score of a segment, 0 to 1 (default: the merging's own); the score that is shown of a "
+        "segment is lower: its class score times the mean probability of its mask (of a stream: the class score alone)",
     )
 
 

@@ -36,36 +36,34 @@ FORMAT_VERSION = 1
 _PROBE = ".writable"
 
 
-def _with_partial(*files: str) -> tuple[str, ...]:
-    """Names of files, and those they have while they are being written."""
-    return tuple(name for file in files for name in (file, f".{file}.partial"))
+def _partial(file: str) -> str:
+    """What a file is called while it is being written."""
+    return f".{file}.partial"
 
 
 @dataclass(frozen=True)
 class Contents:
     """What a command of ours leaves in its folder.
 
-    mark: the file that is written first and removed last: wherever a run was interrupted, it or its beginning is there.
-    files, folders: the others, in the order of removal. Alone they prove nothing: people call folders `images` too.
+    mark: the file that makes it an earlier result; from the first change until it is written, the empty beginning of it
+        stands there instead. The other names prove nothing: people call their own folders `images` too.
+    files, folders: the others.
     """
 
     mark: str
     files: tuple[str, ...]
     folders: tuple[str, ...]
 
-    def marks(self) -> tuple[str, ...]:
-        return _with_partial(self.mark)
-
     def names(self) -> tuple[str, ...]:
-        """All of them, in the order of removal."""
-        return (*_with_partial(*self.files), *self.folders, *self.marks())
+        """All of them, those of an interrupted run too."""
+        return (*(name for file in (self.mark, *self.files) for name in (file, _partial(file))), *self.folders)
 
 
 RESULT = Contents(
-    mark=SCENE,
+    mark=DESCRIPTION,
     files=(
-        *(DESCRIPTION, "scene.ply", "scene.glb", "scene.html", "cameras.json", "trajectory.txt", "panoptic.json"),
-        "segments.csv",
+        *("scene.ply", "scene.glb", "scene.html", "cameras.json", "trajectory.txt", "panoptic.json", "segments.csv"),
+        SCENE,
     ),
     folders=("images", "depth", "confidence", "panoptic", "colmap"),
 )
@@ -122,7 +120,7 @@ def hold_folder(folder: Path, inputs: Sequence[Path] = (), contents: Contents = 
         raise DataError(f"writing to {folder}: it holds the input {inside[0]}; choose a folder apart from what is read")
     prepare_writing(folder)
     found = {path.name for path in folder.iterdir()} - {_PROBE}
-    is_earlier_result = not found.isdisjoint(contents.marks())
+    is_earlier_result = not found.isdisjoint({contents.mark, _partial(contents.mark)})
     foreign = sorted(found.difference(contents.names()) if is_earlier_result else found)
     if foreign:
         raise DataError(f"writing to {folder}: it holds {foreign[0]!r}, which is not ours; choose another folder")
@@ -141,8 +139,12 @@ def hold_folder(folder: Path, inputs: Sequence[Path] = (), contents: Contents = 
 
 
 def clear_folder(folder: Path, contents: Contents = RESULT) -> None:
-    """Empty an earlier result, or what is left of one, out of a folder that is held."""
+    """Empty an earlier result, or what is left of one, out of a folder that is held; the beginning of a mark stays."""
+    begun = folder / _partial(contents.mark)
+    begun.touch()
     for name in contents.names():
+        if name == begun.name:
+            continue
         if (folder / name).is_dir():
             shutil.rmtree(folder / name)
         else:
@@ -166,7 +168,7 @@ def write_result(
     on_done: Callable[[str], object],
 ) -> list[SegmentRow]:
     """Replace an earlier result by every file of a new one. `reconstruction.json` comes last: a folder with one is
-    whole. The arrays come first, so that an interruption keeps what the network said, and mark the folder as ours.
+    whole. The arrays come first, so that an interruption keeps what the network said.
 
     Args:
         drop_least_sure: share of the pixels left out of the point cloud, the meshes and the page.

@@ -110,7 +110,7 @@ def main(args: argparse.Namespace) -> int:
     changes = [f"flattened by {args.flatten}"] * bool(args.flatten) + ["recolored"] * args.recolor
     changes += ["patterned"] * args.pattern
     changes += [f"frames that share {args.overlap:g}"] * bool(args.overlap)
-    print(", ".join([f"{len(paths)} scenes", *changes, f"{args.views} views each"]))
+    print(", ".join([f"{len(paths)} scenes", *changes, f"up to {args.views} views each"]))
     if args.output:
         content.update(scenes=len(paths), flattened=args.flatten, recolored=args.recolor, patterned=args.pattern)
         content.update(minimum_overlap=args.overlap)

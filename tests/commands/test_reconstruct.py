@@ -19,6 +19,7 @@ from pano3d.commands.estimate import memory_bytes
 from pano3d.commands.loading import load_model, released_model
 from pano3d.commands.result_folder import RESULT, clear_folder, frusta, hold_folder, read_result
 from pano3d.data.archive import write_scene
+from pano3d.files import write_whole
 from pano3d.model import ModelConfig
 from pano3d.online import OnlineReconstructor
 from pano3d.photos import PHOTO_ENDINGS
@@ -227,7 +228,7 @@ def test_photos_in_the_output_folder_are_refused_and_stay(
     assert sorted(path.name for path in (project / "images").iterdir()) == before
 
 
-@pytest.mark.parametrize("name", [*RESULT.folders, *RESULT.files])
+@pytest.mark.parametrize("name", [*RESULT.files, *RESULT.folders])
 def test_a_name_alone_does_not_make_an_earlier_result(name: str, tmp_path: Path) -> None:
     (tmp_path / name).mkdir()
     (tmp_path / name / "mine.txt").write_text("mine")
@@ -236,17 +237,30 @@ def test_a_name_alone_does_not_make_an_earlier_result(name: str, tmp_path: Path)
     assert (tmp_path / name / "mine.txt").read_text() == "mine"
 
 
-def test_what_a_run_leaves_wherever_it_is_killed_is_an_earlier_result(tmp_path: Path) -> None:
-    """Killed while writing the first file, after it, and after each step of the removal of a whole result."""
-    names = RESULT.names()
-    for number in range(len(names)):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        for name in names[number:]:
-            (folder / name).write_text("half")
-        with hold_folder(folder):
-            clear_folder(folder)
-        assert list(folder.iterdir()) == []
+@pytest.mark.parametrize("step", range(len(RESULT.files) + 1))
+def test_what_a_run_leaves_wherever_it_is_killed_is_an_earlier_result(
+    step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed at each step of the removal of a whole result: what is left is removed by the next run."""
+    for name in (RESULT.mark, *RESULT.files):
+        write_whole(tmp_path / name, b"")
+    unlink, removed = Path.unlink, []
+
+    def killed(path: Path, missing_ok: bool = False) -> None:
+        if path.exists():
+            if len(removed) == step:
+                raise KeyboardInterrupt
+            removed.append(path)
+        unlink(path, missing_ok)
+
+    with monkeypatch.context() as patched, hold_folder(tmp_path):
+        patched.setattr(Path, "unlink", killed)
+        with pytest.raises(KeyboardInterrupt):
+            clear_folder(tmp_path)
+    assert len(list(tmp_path.iterdir())) == len(RESULT.files) + 2 - step
+    with hold_folder(tmp_path):
+        clear_folder(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [f".{RESULT.mark}.partial"]
 
 
 def test_a_folder_that_may_not_be_written_is_told(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -265,6 +279,12 @@ def test_a_folder_that_may_not_be_written_is_told(photos: Path, capsys: pytest.C
         finally:
             if is_root:
                 os.seteuid(0)
+
+
+def test_help_says_which_score_is_meant(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["reconstruct", "--help"])
+    assert "class score times the mean probability of its mask" in " ".join(capsys.readouterr().out.split())
 
 
 def test_two_do_not_write_into_one_folder(
@@ -361,6 +381,8 @@ def test_ctrl_c_while_writing_keeps_the_arrays(
     assert run(model, tmp_path / "out", photos) == 130
     assert len(pano3d.PanopticScene.load(tmp_path / "out" / "scene.safetensors").depth) == 3
     assert not (tmp_path / "out" / "reconstruction.json").exists()
+    monkeypatch.undo()
+    assert run(model, tmp_path / "out", photos) == 0
 
 
 def test_without_the_default_model_it_says_how_to_get_one(
@@ -371,7 +393,8 @@ def test_without_the_default_model_it_says_how_to_get_one(
     assert cli.main(["reconstruct", str(photos), "-o", str(tmp_path / "out")]) == 1
     error = capsys.readouterr().err
     assert "weights/must3r_small_joint is not in this installation" in error
-    assert "make repro" in error
+    assert "`git restore weights` brings it back there" in error
+    assert "`make repro` has trained on from weights/ (about 20 minutes" in error
     write_small_model(tmp_path / "clone/weights/must3r_small_joint")
     assert released_model("must3r_small") == tmp_path / "clone/weights/must3r_small_joint"
     assert cli.main(["reconstruct", str(photos), "-o", str(tmp_path / "out")]) == 0
