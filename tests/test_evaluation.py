@@ -19,7 +19,7 @@ from tests.data.scenes import make_scene
 from tests.small_model import write_small_model
 from tests.training.small import MODEL, archives
 
-CONFIG = EvaluationConfig("given", views=2, workers=1, examples=0)
+CONFIG = EvaluationConfig("test", views=2, workers=1, examples=0)
 
 
 def marked(finished: Path) -> list[str]:

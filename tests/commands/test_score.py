@@ -32,7 +32,7 @@ def test_totals_and_scenes_are_those_of_evaluate(tmp_path: Path, capsys: pytest.
     metrics = json.loads(out.read_text())
     assert metrics["scenes"] == 3
     reconstructor = load_reconstructor(model, SceneConfig(), torch.device("cpu"))
-    mine = [evaluate_scene(reconstructor, path, EvaluationConfig("given", 2, 1, 0))[0] for path in paths]
+    mine = [evaluate_scene(reconstructor, path, EvaluationConfig("test", 2, 1, 0))[0] for path in paths]
     assert [scene["values"] for scene in metrics["per_scene"]] == [plain_scene(scene)["values"] for scene in mine]
     mean = sum(scene.values["abs_rel"] for scene in mine) / 3
     assert metrics["abs_rel"] == pytest.approx(mean, abs=5e-5)
@@ -52,7 +52,7 @@ def test_frames_that_share_enough_are_scored_when_asked_for(tmp_path: Path, caps
     metrics = json.loads(out.read_text())
     assert metrics["minimum_overlap"] == 0.5
     reconstructor = load_reconstructor(model, SceneConfig(), torch.device("cpu"))
-    mine, _, views = evaluate_scene(reconstructor, path, EvaluationConfig("given", 2, 1, 0, minimum_overlap=0.5))
+    mine, _, views = evaluate_scene(reconstructor, path, EvaluationConfig("test", 2, 1, 0, minimum_overlap=0.5))
     assert metrics["per_scene"][0]["values"] == plain_scene(mine)["values"]
     assert [frame.name for frame in views.frames] != [read_scene(path).frame(k).name for k in (0, 4)]
 
@@ -71,7 +71,7 @@ def test_changed_scenes_are_scored_in_their_new_colours(
     assert (metrics["flattened"], metrics["recolored"], metrics["patterned"]) == (flatten, recolor, pattern)
     assert [path.read_bytes() for path in paths] == kept
     reconstructor = load_reconstructor(model, SceneConfig(), torch.device("cpu"))
-    config = EvaluationConfig("given", 2, 1, 0)
+    config = EvaluationConfig("test", 2, 1, 0)
     changed = []
     for index, path in enumerate(paths):
         scene = read_scene(path)
@@ -132,7 +132,7 @@ def test_protocols_print_their_decisions_with_the_numbers(tmp_path: Path, capsys
     content = json.loads(out.read_text())
     assert set(content["protocols"]) == {"pi3_pose", "pq_scene"}
     reconstructor = load_reconstructor(model, SceneConfig(), torch.device("cpu"))
-    config = EvaluationConfig("given", 3, 1, 0)
+    config = EvaluationConfig("test", 3, 1, 0)
     loaded = parameters.load(own, PqConfig)
     scenes = []
     for path in paths:

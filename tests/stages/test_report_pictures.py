@@ -28,7 +28,7 @@ def test_data_sheets_show_ambiguous_pixels_where_they_are_known(tmp_path: Path) 
         path = tmp_path / f"{content.name}.zip"
         write_scene(path, content)
         write_example(
-            tmp_path / f"examples/{content.name}.safetensors", model, path, EvaluationConfig("given", 2, 1, 1)
+            tmp_path / f"examples/{content.name}.safetensors", model, path, EvaluationConfig("test", 2, 1, 1)
         )
     kept = load_file(tmp_path / "examples/known.safetensors")
     np.testing.assert_allclose(kept["true_depth"], 2.0)
