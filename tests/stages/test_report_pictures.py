@@ -27,9 +27,7 @@ def test_data_sheets_show_ambiguous_pixels_where_they_are_known(tmp_path: Path) 
     for content in (known, unknown):
         path = tmp_path / f"{content.name}.zip"
         write_scene(path, content)
-        write_example(
-            tmp_path / f"examples/{content.name}.safetensors", model, path, EvaluationConfig("test", 2, 1, 1)
-        )
+        write_example(tmp_path / f"examples/{content.name}.safetensors", model, path, EvaluationConfig("test", 2, 1, 1))
     kept = load_file(tmp_path / "examples/known.safetensors")
     np.testing.assert_allclose(kept["true_depth"], 2.0)
     assert kept["ambiguous"].any()
