@@ -78,11 +78,11 @@ def check_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
-        if not torch.amp.is_autocast_available(device.type):
-            raise NotImplementedError("no network runs on devices of this type")
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = "" if torch.amp.is_autocast_available(device.type) else "no network runs on devices of this type"
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # what torch raises for a device it lacks
         reason = str(error).splitlines()[0]
-        raise WeightsError(f"device {name!r} cannot be used ({reason}); try --device cpu, or `pano3d doctor`") from None
+    if reason:
+        raise WeightsError(f"device {name!r} cannot be used ({reason}); try --device cpu, or `pano3d doctor`")
     return device
 
 
