@@ -124,13 +124,15 @@ def test_cameras_on_a_line_fall_back_to_points_and_say_so() -> None:
 
 
 def test_cameras_nearly_on_a_line_fall_back_to_points_too() -> None:
-    """A straight walk of which the predicted centres sway a little: they would roll the scene about the walk."""
+    """A walk that sways a little, in the prediction in another way: that would roll the scene about the walk."""
+    generator = np.random.default_rng(0)
     walk = TRUTH.scan_from_camera.copy()
     walk[:, :3, 3] = walk[0, :3, 3] + np.linspace(0, 1.5, len(walk))[:, None] * [1.0, 0.2, 0.0]
+    walk[:, :3, 3] += generator.normal(scale=0.01, size=(len(walk), 3))
     truth = dataclasses.replace(TRUTH, scan_from_camera=walk)
     prediction = perfect_prediction(truth, 1.0)
     cameras = prediction.world_from_camera.copy()
-    cameras[:, :3, 3] += np.random.default_rng(0).normal(scale=0.01, size=(len(walk), 3))
+    cameras[:, :3, 3] += generator.normal(scale=0.01, size=(len(walk), 3))
     found = align_scene(dataclasses.replace(prediction, world_from_camera=cameras), truth, "cameras", None, 1000)
     assert found.method == "points"
     carried = apply_transform(found.scan_from_world, prediction.points_world)
