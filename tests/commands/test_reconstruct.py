@@ -90,12 +90,11 @@ def test_python_does_the_same_as_the_command(model: Path, photos: Path, tmp_path
     np.testing.assert_array_equal(by_python.colors, pano3d.load(model).reconstruct(listed).colors)
 
 
-@pytest.mark.parametrize("intrinsics", [np.eye(3)[None], np.full((2, 3, 3), np.nan)])
-def test_known_intrinsics_that_are_none_are_refused(model: Path, intrinsics: np.ndarray) -> None:
+def test_known_intrinsics_that_are_none_are_refused(model: Path) -> None:
     reconstructor = pano3d.load(model)
     images = np.zeros((2, reconstructor.image_height, reconstructor.image_width, 3), np.uint8)
     with pytest.raises(DataError, match="known intrinsics: expected 2 finite matrices of 3x3"):
-        reconstructor.reconstruct(images, intrinsics=intrinsics)
+        reconstructor.reconstruct(images, intrinsics=np.full((2, 3, 3), np.nan))
 
 
 def test_an_archive_with_its_cameras_fixes_frame_and_scale(model: Path, tmp_path: Path) -> None:
