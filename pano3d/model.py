@@ -98,7 +98,9 @@ class Pano3D(nn.Module):
         """Geometry of every view and the masks of every query, over the same V axis (`BackboneOutput.view_index`)."""
         geometry = self.backbone(views)
         tokens, mask_features = self.fusion(geometry)
-        return geometry, self.mask_decoder(tokens, geometry.token_grid, mask_features, geometry.view_index)
+        # Only where images occur twice: which do so is asked of the device, which makes a GPU wait.
+        repeats = geometry.view_index if len(geometry.view_index) > views.images.shape[1] else None
+        return geometry, self.mask_decoder(tokens, geometry.token_grid, mask_features, repeats)
 
     def parts(self) -> dict[Part, list[nn.Parameter]]:
         """Every parameter exactly once, by part of the method."""

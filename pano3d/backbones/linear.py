@@ -19,7 +19,7 @@ class Linear(nn.Linear):
 
 
 def linear(
-    tokens: Float[Tensor, "... c"], weight: Float[Tensor, "d c"], bias: Float[Tensor, "d"] | None
+    tokens: Float[Tensor, "... c"], weight: Float[Tensor, "d c"], bias: Float[Tensor, " d"] | None
 ) -> Float[Tensor, "... d"]:
     """`tokens @ weight.T + bias`.
 

@@ -64,7 +64,7 @@ class Must3r(Backbone):
             DataError: no views, an image size that the patch size does not divide, pixels that are not finite, or a
                 reference that does not exist.
         """
-        check_views(views, self.patch_size)
+        check_views(views, self.patch_size, check_pixels=not self.training)
         group = self.encode(views.images)
         if self.training:
             passes, view_index = self._training_passes(group, _reference_first(views.reference, views.images.shape[1]))
@@ -235,8 +235,11 @@ def select_views(group: ViewGroup, views: Sequence[int]) -> ViewGroup:
     return ViewGroup(tokens=tokens, positions=group.positions, image_size=group.image_size)
 
 
-def check_views(views: Views, patch_size: int) -> None:
-    """Refuse what no reconstruction can come from."""
+def check_views(views: Views, patch_size: int, check_pixels: bool = True) -> None:
+    """Refuse what no reconstruction can come from.
+
+    check_pixels: whether to ask if all are finite, for which a GPU must wait; in training the loss tells.
+    """
     num_views, _, height, width = views.images.shape[1:]
     if num_views == 0 or views.images.shape[0] == 0:
         raise DataError(
@@ -253,7 +256,7 @@ def check_views(views: Views, patch_size: int) -> None:
             f"reconstructing: reference view {views.reference} does not exist among {num_views} views; "
             f"choose 0 to {num_views - 1}"
         )
-    if not torch.isfinite(views.images).all():
+    if check_pixels and not torch.isfinite(views.images).all():
         bad = (~torch.isfinite(views.images)).flatten(2).any(dim=2).nonzero()[0].tolist()
         raise DataError(
             f"reconstructing: scene {bad[0]}, view {bad[1]} holds pixels that are not finite; expected RGB in [0, 1]; "

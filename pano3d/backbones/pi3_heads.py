@@ -83,7 +83,7 @@ class CameraHead(nn.Module):
                 features = unit(features)
             feature = self.more_mlps(features.mean(dim=1))
             translation, rotation = self.fc_t(feature), rotation_from_rows(self.fc_rot(feature))
-            last = translation.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(len(feature), 1, 4)
+            last = torch.eye(4, dtype=translation.dtype, device=translation.device)[3:].expand(len(feature), 1, 4)
             return torch.cat((torch.cat((rotation, translation[..., None]), dim=-1), last), dim=-2)
 
 

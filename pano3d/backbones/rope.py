@@ -41,7 +41,7 @@ def rope_table(
     half = head_width // 2
     # omega_j = scale / base^(2j / half), angles in float32: bf16 angles cost a tenth of a unit token.
     exponent = torch.arange(0, half, 2, dtype=torch.float32, device=positions.device) / half
-    frequency = scale / torch.pow(torch.tensor(base, dtype=torch.float32, device=positions.device), exponent)
+    frequency = scale / torch.pow(base, exponent)
     angle = positions[..., None].to(torch.float32) * frequency  # (.. t 2 half/2)
     cos, sin = angle.cos(), angle.sin()
     cos = torch.stack((cos, cos), dim=-2).flatten(-3)

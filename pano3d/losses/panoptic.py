@@ -295,9 +295,11 @@ class PanopticCriterion:
         normaliser: Float[Tensor, ""],
     ) -> Float[Tensor, " l"]:
         num_classes = class_logits.shape[-1] - (self.config.class_mode == "softmax")
-        wanted = query.new_full((*class_logits.shape[:3], 1), num_classes).flatten(2)
-        layer, scene, segment = (query >= 0).nonzero(as_tuple=True)
-        wanted[layer, scene, query[layer, scene, segment]] = truth.class_id[scene, segment]
+        layers, scenes, queries = class_logits.shape[:3]
+        # Segments without a query go to a column of their own: to pick the others would make a GPU wait.
+        wanted = query.new_full((layers, scenes, queries + 1), num_classes)
+        wanted.scatter_(2, query.remainder(queries + 1), truth.class_id.expand(layers, -1, -1))
+        wanted = wanted[..., :queries]
         if class_allowed is None:
             class_allowed = torch.ones(class_logits.shape[1], num_classes, dtype=torch.bool, device=wanted.device)
         class_allowed = class_allowed.to(wanted.device)

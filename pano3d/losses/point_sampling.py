@@ -45,17 +45,21 @@ class UniformPoints:
         self.device = device
 
     def matching(self, layers: int, shape: tuple[int, int, int]) -> Float[Tensor, "1 b v p 2"]:
-        return self._draw((1, *shape))
+        return draw_points((1, *shape), self.generator, self.device)
 
     def candidates(self, layer: int, shape: tuple[int, int, int, int], query: Tensor) -> Float[Tensor, "b m v p 2"]:
-        return self._draw(shape)
+        return draw_points(shape, self.generator, self.device)
 
     def tail(self, layer: int, shape: tuple[int, int, int, int], query: Tensor) -> Float[Tensor, "b m v p 2"]:
-        return self._draw(shape)
+        return draw_points(shape, self.generator, self.device)
 
-    def _draw(self, shape: tuple[int, ...]) -> Tensor:
-        points = torch.rand(*shape, 2, generator=self.generator, device=self.generator.device)
-        return points.to(self.device)
+
+def draw_points(shape: tuple[int, ...], generator: torch.Generator, device: torch.device) -> Float[Tensor, "*shape 2"]:
+    """Uniform points on `device`; a GPU is not waited for, whatever it has begun."""
+    points = torch.rand(*shape, 2, generator=generator, device=generator.device)
+    if device.type == "cuda" and not points.is_cuda:
+        points = points.pin_memory()
+    return points.to(device, non_blocking=True)
 
 
 def sample_at_points(maps: Float[Tensor, "n c h w"], points: Float[Tensor, "n p 2"]) -> Float[Tensor, "n c p"]:
@@ -77,7 +81,7 @@ def segment_corners(
 ) -> tuple[Int[Tensor, "n p 4"], Float[Tensor, "n p 4"]]:
     """Segments of the four pixels around each point and their bilinear weights (0 outside the image)."""
     h, w = segment_index.shape[1:]
-    position = points * points.new_tensor([w, h]) - 0.5
+    position = torch.stack((points[..., 0] * w, points[..., 1] * h), dim=-1) - 0.5
     low = position.floor()
     fraction = position - low
     indices, weights = [], []

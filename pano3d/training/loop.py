@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 import time
@@ -228,22 +229,28 @@ def _step(job: _Job, batch: Batch, step: int) -> dict[str, float]:
     job.optimizer.zero_grad()
     probing = bool(config.probe_every) and step % config.probe_every == 0
     probe = _Probe(job.model) if probing else None
-    values: dict[str, float] = {}
+    sums: dict[str, Tensor] = {}
     with _memory_advice(f"step {step}", batch.views.images.device.type):
         for losses in _shares(job, batch, step):
-            _require_finite(losses, batch, step, job)
-            for name, value in losses.items():
-                values[f"loss/{name}"] = values.get(f"loss/{name}", 0.0) + float(value.detach())
             if probe:
                 probe.add(losses)
             losses["total"].backward()
-    if config.sharding == "none":
-        processes.sum_gradients([p for p in job.model.parameters() if p.requires_grad])
-    norm = clip_gradients(job.model, config.optimizer.clip_norm)
-    if not norm < float("inf"):
+            for name, value in losses.items():
+                sums[f"loss/{name}"] = sums.get(f"loss/{name}", 0.0) + value.detach().double()
+        if config.sharding == "none":
+            processes.sum_gradients([p for p in job.model.parameters() if p.requires_grad])
+        norm = clip_gradients(job.model, config.optimizer.clip_norm)
+        job.optimizer.step()
+        # Read once, when all of the step has been asked for: a GPU idles while somebody waits for a number. What a step
+        # that is refused here did to the weights is lost with them; the checkpoint before it stays.
+        *found, norm_found = torch.stack([*sums.values(), norm.to(next(iter(sums.values())))]).tolist()
+    values = dict(zip(sums, found, strict=True))
+    wrong = [name.removeprefix("loss/") for name, value in values.items() if not math.isfinite(value)]
+    if wrong:
+        raise TrainingError(_not_finite(f"loss {wrong}", batch, step, job))
+    if not math.isfinite(norm_found):
         raise TrainingError(_not_finite("the gradient", batch, step, job))
-    job.optimizer.step()
-    return {**values, **(probe.norms(processes) if probe else {}), "grad_norm/all": norm}
+    return {**values, **(probe.norms(processes) if probe else {}), "grad_norm/all": norm_found}
 
 
 def _shares(job: _Job, batch: Batch, step: int) -> Iterator[dict[str, Tensor]]:
@@ -285,12 +292,6 @@ def _memory_advice(what: str, device_type: str) -> Iterator[None]:
 
 def _tells_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
-def _require_finite(losses: dict[str, Tensor], batch: Batch, step: int, job: _Job) -> None:
-    wrong = [name for name, value in losses.items() if not bool(torch.isfinite(value).all())]
-    if wrong:
-        raise TrainingError(_not_finite(f"loss {wrong}", batch, step, job))
 
 
 def _not_finite(what: str, batch: Batch, step: int, job: _Job) -> str:

@@ -37,19 +37,22 @@ class Muon(torch.optim.Muon):
                 if parameter.grad is not None:
                     by_shape.setdefault(tuple(parameter.shape), []).append(parameter)
             for shape, parameters in by_shape.items():
-                updates = [self._momentum(parameter, group["momentum"]) for parameter in parameters]
-                directions = orthogonalize(torch.stack(updates), self._precision)
+                directions = orthogonalize(torch.stack(self._momenta(parameters, group["momentum"])), self._precision)
                 rate = group["lr"] * 0.2 * max(shape) ** 0.5
-                for parameter, direction in zip(parameters, directions, strict=True):
-                    parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(direction, alpha=-rate)
+                torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+                torch._foreach_add_(parameters, list(directions), alpha=-rate)
 
-    def _momentum(self, parameter: Tensor, momentum: float) -> Tensor:
-        assert parameter.grad is not None
-        state = self.state[parameter]
-        if "momentum_buffer" not in state:
-            state["momentum_buffer"] = torch.zeros_like(parameter.grad)
-        mean: Tensor = state["momentum_buffer"].lerp_(parameter.grad, 1 - momentum)
-        return parameter.grad.lerp(mean, momentum)
+    def _momenta(self, parameters: list[Tensor], momentum: float) -> list[Tensor]:
+        gradients, means = [], []
+        for parameter in parameters:
+            assert parameter.grad is not None
+            state = self.state[parameter]
+            if "momentum_buffer" not in state:
+                state["momentum_buffer"] = torch.zeros_like(parameter.grad)
+            gradients.append(parameter.grad)
+            means.append(state["momentum_buffer"])
+        torch._foreach_lerp_(means, gradients, 1 - momentum)
+        return list(torch._foreach_lerp(gradients, means, momentum))
 
 
 def orthogonalize(

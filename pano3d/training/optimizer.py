@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from pano3d.model import Pano3D
@@ -86,7 +87,9 @@ def make_optimizer(model: Pano3D, config: OptimizerConfig, precision: torch.dtyp
             muon.append({"params": matrices, "lr": 0.0, "peak": peak, "part": part, "weight_decay": decay})
     if not adamw:
         raise ConfigError("optimizer: every part has learning rate 0; nothing would be trained")
-    rules: list[torch.optim.Optimizer] = [torch.optim.AdamW(adamw, betas=config.betas)]
+    on_gpu = next(model.parameters()).is_cuda
+    # One kernel for all parameters, where hundreds of small ones would keep a GPU waiting.
+    rules: list[torch.optim.Optimizer] = [torch.optim.AdamW(adamw, betas=config.betas, fused=on_gpu or None)]
     if muon:
         rules.append(Muon(muon, precision))
     return Optimizers(rules)
@@ -161,7 +164,7 @@ def set_learning_rates(optimizer: Optimizers, step: int, steps: int, config: Opt
         group["lr"] = 0.0 if head_only and group["part"] != "panoptic" else group["peak"] * factor
 
 
-def clip_gradients(model: nn.Module, clip_norm: float) -> float:
+def clip_gradients(model: nn.Module, clip_norm: float) -> Float[Tensor, ""]:
     """Scale the whole gradient, of all processes where it is sharded, down to `clip_norm`; its norm before."""
     norm = torch.nn.utils.clip_grad_norm_((p for p in model.parameters() if p.requires_grad), clip_norm)
-    return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+    return norm.full_tensor() if isinstance(norm, DTensor) else norm

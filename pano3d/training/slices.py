@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from pano3d.losses.point_sampling import draw_points
 from pano3d.training.processes import Processes
 from pano3d.types import VOID, Batch, ConfigError, GeometryTarget, PanopticTarget, Views
 
@@ -71,8 +72,7 @@ class SlicedPoints:
         return self.candidates(layer, shape, query)
 
     def _draw(self, shape: tuple[int, ...]) -> Tensor:
-        points = torch.rand(*shape, 2, generator=self._generator, device=self._generator.device)
-        return points.to(self._device)
+        return draw_points(shape, self._generator, self._device)
 
 
 def require_equal_shares(images_per_batch: int, views: tuple[int, ...], shares: int) -> None:
