@@ -61,8 +61,8 @@ class Must3r(Backbone):
         views, render pass over all views; both are returned, see `BackboneOutput.view_index`.
 
         Raises:
-            DataError: no views, an image size that the patch size does not divide, pixels that are not finite, or a
-                reference that does not exist.
+            DataError: no views, an image size that the patch size does not divide, a reference that does not exist, or,
+                outside training, pixels that are not finite.
         """
         check_views(views, self.patch_size, check_pixels=not self.training)
         group = self.encode(views.images)
