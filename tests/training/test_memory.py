@@ -52,9 +52,9 @@ def test_estimate_is_near_the_peak(tmp_path):
     small.archives(tmp_path)
     whole_estimate, whole_peak = measure(tmp_path, tmp_path)
     # 1.20 to 1.28 in ten runs on one machine, by how memory was handed out.
-    assert 0.7 < whole_peak / whole_estimate < 1.4
+    assert 0.75 < whole_peak / whole_estimate < 1.4
     parts_estimate, parts_peak = measure(tmp_path, tmp_path, accumulate=4, recompute=True)
-    assert 0.7 < parts_peak / parts_estimate < 1.4
+    assert 0.75 < parts_peak / parts_estimate < 1.25
     assert parts_peak < whole_peak
     assert parts_estimate < whole_estimate
 
